@@ -1,0 +1,187 @@
+//! The audit log: a hash chain per campaign, and one for the system.
+//!
+//! Each event's hash covers the event and the hash before it, so nothing can be changed, removed from the middle or
+//! reordered without [`verify`] naming the place. This module only links and checks; the store appends inside the same
+//! transaction as the change that the event tells of.
+
+use crate::clock::Timestamp;
+use crate::digest::Digest;
+use crate::ids::{AgentId, CampaignId, TaskId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::{Value, json};
+use std::fmt;
+use std::str::FromStr;
+
+/// Who did it. Written `system`, `planner`, `judge`, `worker:<id>`, `agent:<id>` or `operator:<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// The platform itself: sweepers, start-up.
+    System,
+    /// The planner.
+    Planner,
+    /// The judge.
+    Judge,
+    /// A worker.
+    Worker(AgentId),
+    /// Another agent that came in through the API.
+    Agent(AgentId),
+    /// A human, by the name of their token.
+    Operator(String),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Planner => f.write_str("planner"),
+            Self::Judge => f.write_str("judge"),
+            Self::Worker(id) => write!(f, "worker:{id}"),
+            Self::Agent(id) => write!(f, "agent:{id}"),
+            Self::Operator(name) => write!(f, "operator:{name}"),
+        }
+    }
+}
+
+impl FromStr for Actor {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = |text: &str| text.parse::<AgentId>().map_err(|e| e.to_string());
+        match text.split_once(':') {
+            None => match text {
+                "system" => Ok(Self::System),
+                "planner" => Ok(Self::Planner),
+                "judge" => Ok(Self::Judge),
+                other => Err(format!("`{other}` is not an actor")),
+            },
+            Some(("worker", rest)) => Ok(Self::Worker(id(rest)?)),
+            Some(("agent", rest)) => Ok(Self::Agent(id(rest)?)),
+            Some(("operator", rest)) => Ok(Self::Operator(rest.to_owned())),
+            Some((other, _)) => Err(format!("`{other}:` is not an actor")),
+        }
+    }
+}
+
+impl Serialize for Actor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Actor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Whether a human has looked, or must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReviewStatus {
+    /// Nobody needs to look.
+    #[default]
+    None,
+    /// A human must decide.
+    Pending,
+    /// A human approved.
+    Approved,
+    /// A human rejected.
+    Rejected,
+    /// The human did not answer in time.
+    Expired,
+}
+
+/// An event before the store has given it its place in the chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditDraft {
+    /// The chain: a campaign's, or the system's if none.
+    pub campaign: Option<CampaignId>,
+    /// The task it is about.
+    pub task: Option<TaskId>,
+    /// `noun.verb`, such as `task.leased`.
+    pub action: String,
+    /// Who did it.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Whether a human has looked, or must.
+    pub review: ReviewStatus,
+    /// More, as a small JSON object without secrets.
+    pub detail: Value,
+}
+
+/// An event in its chain (a row of `audit_logs`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// Position in its chain, from 1.
+    pub seq: u64,
+    /// Hash of the event before it; [`genesis`] for the first.
+    pub prev_hash: Digest,
+    /// Hash of this event.
+    pub hash: Digest,
+    /// The event itself.
+    #[serde(flatten)]
+    pub draft: AuditDraft,
+}
+
+/// What the first event of a chain points to: a digest of the chain's name, so chains cannot be swapped.
+pub fn genesis(chain: Option<CampaignId>) -> Digest {
+    let name = chain.map_or_else(|| "system".to_owned(), |id| id.to_string());
+    Digest::of(format!("chimera audit chain {name}").as_bytes())
+}
+
+/// Gives a draft its place after `prev_hash`.
+pub fn link(seq: u64, prev_hash: Digest, draft: AuditDraft) -> AuditEvent {
+    let hash = event_hash(seq, &prev_hash, &draft);
+    AuditEvent { seq, prev_hash, hash, draft }
+}
+
+fn event_hash(seq: u64, prev_hash: &Digest, draft: &AuditDraft) -> Digest {
+    Digest::of_json(&json!({
+        "seq": seq,
+        "prev_hash": prev_hash,
+        "campaign": draft.campaign,
+        "task_id": draft.task,
+        "action": draft.action,
+        "agent_id": draft.actor,
+        "timestamp": draft.at,
+        "review_status": draft.review,
+        "detail": draft.detail,
+    }))
+}
+
+/// A place where a chain is broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("audit chain broken at event {seq}: {problem}")]
+pub struct ChainBreak {
+    /// Position of the first event that does not fit.
+    pub seq: u64,
+    /// What does not fit.
+    pub problem: String,
+}
+
+/// Checks a whole chain in order and returns its head (the genesis if it is empty).
+///
+/// # Errors
+/// [`ChainBreak`] at the first event that does not fit.
+pub fn verify(chain: Option<CampaignId>, events: &[AuditEvent]) -> Result<Digest, ChainBreak> {
+    let mut head = genesis(chain);
+    for (index, event) in events.iter().enumerate() {
+        let expected_seq = index as u64 + 1;
+        let problem = if event.seq != expected_seq {
+            Some(format!("expected event {expected_seq} here; one was removed or reordered"))
+        } else if event.draft.campaign != chain {
+            Some("it belongs to another chain".to_owned())
+        } else if event.prev_hash != head {
+            Some("it does not point to the event before it".to_owned())
+        } else if event.hash != event_hash(event.seq, &event.prev_hash, &event.draft) {
+            Some("its content does not match its hash".to_owned())
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Err(ChainBreak { seq: event.seq, problem });
+        }
+        head = event.hash;
+    }
+    Ok(head)
+}

@@ -1,0 +1,236 @@
+//! The one way to change the truth: a [`Change`] is a list of guards, writes and audit events that the store applies
+//! atomically or not at all.
+//!
+//! A guard that does not hold makes the change stale; the caller reads again and decides anew. This module applies
+//! nothing. Made by [`crate::machine`], [`crate::campaign`] and the agents; applied by `store`.
+
+use crate::approval::Approval;
+use crate::audit::{Actor, AuditDraft};
+use crate::campaign::Campaign;
+use crate::clock::Timestamp;
+use crate::effect::{Effect, EffectState};
+use crate::grant::Grant;
+use crate::ids::{AgentId, ApprovalId, CampaignId, EffectId, IdSource, LeaseId, OutboxId, StepId, TaskId};
+use crate::journal::JournalEntry;
+use crate::plan::Step;
+use crate::records::{Agent, ApiToken, MemoryItem, ScratchItem, TrendItem};
+use crate::skill::{SkillRef, SkillState, SkillVersion};
+use crate::task::{Task, TaskSpec};
+use serde::{Deserialize, Serialize};
+
+/// What every decision is given: the present, the source of ids, who acts, and chance.
+#[derive(Clone)]
+pub struct Context<'a> {
+    /// The present.
+    pub now: Timestamp,
+    /// Where new ids come from.
+    pub ids: &'a dyn IdSource,
+    /// Who acts.
+    pub actor: Actor,
+    /// A uniform random number in 0..1, for jitter.
+    pub chance: f64,
+}
+
+/// Guards, writes and audit events that belong together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Change {
+    /// All must hold.
+    pub guards: Vec<Guard>,
+    /// Applied in order.
+    pub writes: Vec<Write>,
+    /// Appended to their chains in order.
+    pub audit: Vec<AuditDraft>,
+}
+
+impl Change {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a guard.
+    pub fn guard(&mut self, guard: Guard) {
+        self.guards.push(guard);
+    }
+
+    /// Adds a write.
+    pub fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Adds an audit event.
+    pub fn audit(&mut self, draft: AuditDraft) {
+        self.audit.push(draft);
+    }
+
+    /// Adds everything of another change.
+    pub fn extend(&mut self, other: Self) {
+        self.guards.extend(other.guards);
+        self.writes.extend(other.writes);
+        self.audit.extend(other.audit);
+    }
+}
+
+/// What must be so, at the moment of the commit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Guard {
+    /// The task is at this revision.
+    TaskRev(TaskId, u64),
+    /// The campaign is at this revision.
+    CampaignRev(CampaignId, u64),
+    /// The task is running under this lease and attempt.
+    LeaseCurrent(TaskId, LeaseId, u32),
+    /// The approval is open.
+    ApprovalOpen(ApprovalId),
+    /// The effect is in this state.
+    EffectIs(EffectId, EffectState),
+    /// The ledger has no effect with this id's key (lineage, ordinal, tool, arguments).
+    EffectAbsent(crate::effect::EffectKey),
+    /// The outbox row has not been deleted.
+    OutboxPresent(OutboxId),
+    /// No version of this name and version is installed.
+    SkillAbsent(SkillRef),
+    /// No journal entry of this task and epoch has this ordinal.
+    JournalAbsent(TaskId, u32, u32),
+}
+
+/// One row written. `Put…` inserts, or replaces the row of the same id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// A campaign.
+    PutCampaign(Campaign),
+    /// A step.
+    PutStep(Step),
+    /// A task's specification.
+    PutSpec(TaskSpec),
+    /// A task.
+    PutTask(Task),
+    /// A row to be relayed.
+    PutOutbox(Outbox),
+    /// A row that was relayed.
+    DeleteOutbox(OutboxId),
+    /// A question to a human.
+    PutApproval(Approval),
+    /// A grant.
+    PutGrant(Grant),
+    /// An effect.
+    PutEffect(Effect),
+    /// Journal entries of a task's epoch.
+    AppendJournal {
+        /// The task.
+        task: TaskId,
+        /// Its epoch.
+        epoch: u32,
+        /// The entries.
+        entries: Vec<JournalEntry>,
+    },
+    /// A version of a skill.
+    PutSkill(SkillVersion),
+    /// Only the state of an installed version.
+    SetSkillState(SkillRef, SkillState),
+    /// An agent.
+    PutAgent(Agent),
+    /// That an agent was seen.
+    TouchAgent(AgentId, Timestamp),
+    /// An API token.
+    PutToken(ApiToken),
+    /// A remembered text.
+    PutMemory(MemoryItem),
+    /// A value of ephemeral memory.
+    PutScratch(ScratchItem),
+    /// A value of ephemeral memory is forgotten.
+    DeleteScratch(AgentId, String),
+    /// An observation.
+    AddTrend(TrendItem),
+}
+
+/// Something that must be carried to somebody once its transaction is committed (a row of `outbox`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Its id.
+    pub id: OutboxId,
+    /// To whom.
+    pub topic: OutboxTopic,
+    /// The shard.
+    pub planner_id: String,
+    /// What it is about.
+    pub campaign: Option<CampaignId>,
+    /// What it is about.
+    pub task: Option<TaskId>,
+    /// What it is about.
+    pub step: Option<StepId>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// Not before this moment.
+    pub available_at: Timestamp,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
+
+/// To whom an outbox row goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxTopic {
+    /// The relay: put the task on the queue.
+    Dispatch,
+    /// The judge: a task was reported.
+    Judge,
+    /// The planner: make a plan for the campaign.
+    Plan,
+    /// The planner: a task failed for good, find another way.
+    Replan,
+}
+
+impl OutboxTopic {
+    /// The topic's name in SQL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatch => "dispatch",
+            Self::Judge => "judge",
+            Self::Plan => "plan",
+            Self::Replan => "replan",
+        }
+    }
+}
+
+impl Outbox {
+    /// A row about a task, available at once.
+    pub fn for_task(topic: OutboxTopic, task: &Task, cx: &Context<'_>) -> Self {
+        Self {
+            id: OutboxId::new(cx.ids),
+            topic,
+            planner_id: task.planner_id.clone(),
+            campaign: task.campaign,
+            task: Some(task.id),
+            step: task.step,
+            priority: task.priority,
+            available_at: cx.now,
+            created_at: cx.now,
+        }
+    }
+
+    /// A row about a campaign, available at once.
+    pub fn for_campaign(topic: OutboxTopic, campaign: &Campaign, cx: &Context<'_>) -> Self {
+        Self {
+            id: OutboxId::new(cx.ids),
+            topic,
+            planner_id: campaign.planner_id.clone(),
+            campaign: Some(campaign.id),
+            task: None,
+            step: None,
+            priority: 5,
+            available_at: cx.now,
+            created_at: cx.now,
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a stale change wrote nothing: read again and decide anew"]
+pub enum Committed {
+    /// Durable.
+    Applied,
+    /// Nothing was written: this guard did not hold.
+    Stale(Guard),
+}

@@ -1,0 +1,120 @@
+//! Failures as values: the kind decides what happens next, the code and the message only explain.
+//!
+//! This module never looks at a message to decide anything. Called wherever a skill, a tool or the host can fail.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The input cannot be worked on: the planner changes the specification.
+    InvalidInput,
+    /// It may work later: retried with exponential backoff and full jitter, capped.
+    Transient,
+    /// It will not work with this skill: the planner reassigns or replans, capped.
+    Permanent,
+    /// A grant is missing or a human refused: a question to the operator.
+    Denied,
+    /// Host only. The skill reached beyond its manifest, forged or tampered: a human decides, the version is suspended.
+    Security,
+    /// Host only. Workers kept dying on it: dead letter.
+    Poison,
+}
+
+impl FailureKind {
+    /// The kind's name on the wire and in SQL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid-input",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Denied => "denied",
+            Self::Security => "security",
+            Self::Poison => "poison",
+        }
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {message} [{code}]", kind.as_str())]
+pub struct Failure {
+    /// Decides what happens next.
+    pub kind: FailureKind,
+    /// Stable kebab-case code, at most 64 bytes.
+    pub code: String,
+    /// One sentence for a human, at most 2 KiB.
+    pub message: String,
+    /// For [`FailureKind::Transient`]: not before this many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// Longest code in bytes.
+    pub const MAX_CODE: usize = 64;
+    /// Longest message in bytes.
+    pub const MAX_MESSAGE: usize = 2048;
+
+    /// A failure; code and message are cut to their limits.
+    pub fn new(kind: FailureKind, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code: crate::text::truncated(code.into(), Self::MAX_CODE),
+            message: crate::text::truncated(message.into(), Self::MAX_MESSAGE),
+            retry_after_ms: None,
+        }
+    }
+
+    /// The same failure with a time before which a retry makes no sense.
+    #[must_use]
+    pub fn retry_after(mut self, millis: u64) -> Self {
+        self.retry_after_ms = Some(millis);
+        self
+    }
+}
+
+/// Codes that the host itself gives, in one place.
+pub mod codes {
+    /// The deadline passed: guest CPU, parked host calls and compile time together.
+    pub const DEADLINE: &str = "deadline-exceeded";
+    /// The fuel ran out.
+    pub const FUEL: &str = "fuel-exhausted";
+    /// More memory was asked for than the limit allows.
+    pub const MEMORY: &str = "memory-limit";
+    /// The output was larger than the limit.
+    pub const OUTPUT_SIZE: &str = "output-too-large";
+    /// The output was not JSON, or not what the schema says.
+    pub const OUTPUT_INVALID: &str = "output-invalid";
+    /// The confidence was NaN or outside 0..=1.
+    pub const CONFIDENCE_INVALID: &str = "confidence-invalid";
+    /// The input did not fit the skill's schema.
+    pub const INPUT_INVALID: &str = "input-invalid";
+    /// The guest trapped (unreachable, out of bounds, stack overflow, …).
+    pub const TRAP: &str = "trap";
+    /// More calls were made than the manifest allows.
+    pub const CALL_LIMIT: &str = "call-limit";
+    /// No grant covers the call.
+    pub const NOT_GRANTED: &str = "not-granted";
+    /// The manifest does not declare what was called.
+    pub const NOT_DECLARED: &str = "not-declared";
+    /// A human refused.
+    pub const REFUSED: &str = "refused-by-human";
+    /// The replayed run asked for something else than the first one did.
+    pub const DIVERGED: &str = "journal-diverged";
+    /// Nobody knows whether the effect happened.
+    pub const EFFECT_UNKNOWN: &str = "effect-unknown";
+    /// Workers kept dying on the task.
+    pub const POISON: &str = "poisoned";
+    /// The lease ran out before a report came.
+    pub const LEASE_EXPIRED: &str = "lease-expired";
+    /// The component could not be compiled within limits.
+    pub const COMPILE: &str = "compile-failed";
+    /// The component cannot be linked with the served contract.
+    pub const LINK: &str = "link-failed";
+    /// A server could not be reached.
+    pub const UNREACHABLE: &str = "server-unreachable";
+    /// Something inside the host failed.
+    pub const HOST: &str = "host-error";
+}
