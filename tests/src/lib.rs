@@ -1,1 +1,349 @@
-//! Placeholder.
+//! What the end-to-end tests share: the binary under test as a child process, its API, and files that come with a test.
+//!
+//! Everything here drives the real program over its real interfaces; nothing reaches into its insides. Called by the
+//! tests beside it only.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test may end with a panic")]
+
+pub mod campaign;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that is expected to happen; generous, because the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Is this the full size of the long suites (`cargo xtask test --full`)?
+pub fn is_full() -> bool {
+    std::env::var("CHIMERA_TEST_SIZE").is_ok_and(|size| size == "full")
+}
+
+fn from_environment(name: &str, beside_target: &str) -> PathBuf {
+    let path = std::env::var_os(name).map_or_else(
+        || {
+            // Test programs lie in target/<profile>/deps.
+            let exe = std::env::current_exe().unwrap();
+            exe.parent().unwrap().parent().unwrap().join(beside_target)
+        },
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is missing: run the tests through `cargo xtask test`, or set {name}", path.display());
+    path
+}
+
+/// The program under test.
+pub fn binary() -> PathBuf {
+    from_environment("CHIMERA_BIN", "chimera")
+}
+
+/// The built bundled skills.
+pub fn skills() -> Vec<PathBuf> {
+    components(&from_environment("CHIMERA_SKILLS", "../skills"))
+}
+
+/// The built skill of `tests/guests` with that name.
+pub fn guest(name: &str) -> PathBuf {
+    let folder = from_environment("CHIMERA_GUESTS", "../guests");
+    components(&folder)
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().contains(name)))
+        .unwrap_or_else(|| panic!("no guest called {name} in {}", folder.display()))
+}
+
+fn components(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "wasm"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The project's root folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Runs the program with these arguments and waits for it.
+pub fn chimera(data: &Path, args: &[&str]) -> Output {
+    Command::new(binary())
+        .args(args)
+        .env("CHIMERA_DATA_DIR", data)
+        .env_remove("CHIMERA_FAILPOINT")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What a run printed, both streams.
+pub fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A running `chimera serve`, killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// `http://127.0.0.1:<port>`.
+    pub url: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts a server on a data folder and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it exits or is not ready in time; its output is in `<data>/server.log`.
+    pub async fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, &[]).await
+    }
+
+    /// Starts a server with environment variables.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut server = Self::spawn(data, environment)?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Starts a server without waiting: it may be killed by a failpoint before it is ever ready.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
+        std::fs::create_dir_all(data)?;
+        let _ = std::fs::remove_file(data.join("server.json"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("server.log"))?;
+        let child = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("CHIMERA_DATA_DIR", data)
+            .env_remove("CHIMERA_FAILPOINT")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the server")?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+        Ok(Self { child, data: data.to_path_buf(), url: String::new(), token: String::new(), client })
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// When it exits first or takes too long.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status}:\n{}", self.log_tail());
+            }
+            if self.read_address().is_some()
+                && self.client.get(format!("{}/readyz", self.url)).send().await.is_ok_and(|r| r.status().is_success())
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the server was not ready in time:\n{}", self.log_tail())
+    }
+
+    fn read_address(&mut self) -> Option<()> {
+        let file = std::fs::read(self.data.join("server.json")).ok()?;
+        let file: Value = serde_json::from_slice(&file).ok()?;
+        self.url = file["url"].as_str()?.trim_end_matches('/').to_owned();
+        self.token = std::fs::read_to_string(self.data.join("operator.token")).ok()?.trim().to_owned();
+        Some(())
+    }
+
+    /// The end of what it printed.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it ended?
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGTERM, and waits until it has ended in order.
+    ///
+    /// # Errors
+    /// When it does not end in time or not in order.
+    pub async fn terminate(&mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid())?).context("no process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the server ended with {status}:\n{}", self.log_tail());
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the server does not end on SIGTERM:\n{}", self.log_tail())
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// A request to the API as the operator: status and JSON.
+    ///
+    /// # Errors
+    /// When there is no answer or it is not JSON.
+    pub async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let mut request = self.client.request(method.parse()?, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        let value =
+            if text.is_empty() { Value::Null } else { serde_json::from_str(&text).with_context(|| text.clone())? };
+        Ok((status, value))
+    }
+
+    /// `GET`, which must succeed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let (status, value) = self.request("GET", path, None).await?;
+        ensure!((200..300).contains(&status), "GET {path}: {status} {value}");
+        Ok(value)
+    }
+
+    /// `POST`, which must succeed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let (status, value) = self.request("POST", path, Some(body)).await?;
+        ensure!((200..300).contains(&status), "POST {path}: {status} {value}");
+        Ok(value)
+    }
+
+    /// Installs a component.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn install(&self, component: &Path) -> Result<Value> {
+        let request = self.client.post(format!("{}/api/v1/skills", self.url)).bearer_auth(&self.token);
+        let response =
+            request.header("content-type", "application/wasm").body(std::fs::read(component)?).send().await?;
+        let status = response.status();
+        let value: Value = response.json().await?;
+        ensure!(status.is_success(), "install {}: {status} {value}", component.display());
+        Ok(value)
+    }
+
+    /// Installs every bundled skill and grants `chimera/publish-post` the server `social`.
+    ///
+    /// # Errors
+    /// When something is refused.
+    pub async fn install_bundled(&self) -> Result<()> {
+        for component in skills() {
+            self.install(&component).await?;
+        }
+        self.post(
+            "/api/v1/grants",
+            &serde_json::json!({ "skill": "chimera/publish-post", "slot": "social", "server": "social" }),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Asks again and again until `check` gives something.
+    ///
+    /// # Errors
+    /// When it does not within [`PATIENCE`]; `what` says what was waited for.
+    pub async fn until<T>(&self, path: &str, what: &str, mut check: impl FnMut(&Value) -> Option<T>) -> Result<T> {
+        let started = Instant::now();
+        let mut last = Value::Null;
+        while started.elapsed() < PATIENCE {
+            last = self.get(path).await?;
+            if let Some(found) = check(&last) {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("waited in vain for {what}; last: {last:#}\nserver:\n{}", self.log_tail())
+    }
+}
+
+/// Makes a data folder with the bundled skills installed and granted, compiled code included, inside `folder`. The
+/// first call of a process builds it, the others copy.
+///
+/// # Errors
+/// When the server cannot be started or refuses something.
+pub async fn install_template(folder: &Path, social: campaign::Social) -> Result<PathBuf> {
+    static TEMPLATE: tokio::sync::OnceCell<tempfile::TempDir> = tokio::sync::OnceCell::const_new();
+    let template = TEMPLATE
+        .get_or_try_init(|| async {
+            let template = tempfile::tempdir()?;
+            let mut server = Server::start(template.path()).await?;
+            server.install_bundled().await?;
+            server.terminate().await?;
+            Ok::<_, anyhow::Error>(template)
+        })
+        .await?;
+    let data = folder.join("data");
+    copy_folder(template.path(), &data)?;
+    if social == campaign::Social::Forgetful {
+        let state = data.join("social.json");
+        let config = format!(
+            "[mcp.servers.social]\ncommand = {:?}\nargs = [\"mcp\", \"serve\", \"social\", \"--state\", {state:?}, \"--no-idempotency\"]\n",
+            binary()
+        );
+        std::fs::write(data.join("chimera.toml"), config)?;
+    }
+    Ok(data)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,1 +1,65 @@
-fn main() {}
+//! The project's own chores: `cargo xtask test`, `lint`, `skills`, `deny`.
+//!
+//! A developer, the workflows and CI all run the same commands from here. It never changes the machine without saying
+//! what it wants to install and asking first, unless `--yes` or `CI=true` says that it may.
+
+mod prerequisites;
+mod run;
+mod suites;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Chores of the Chimera project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Set up what the tests need and run every test of the workspace, guests included.
+    Test(TestOptions),
+    /// Formatting and clippy, warnings as errors, in all workspaces.
+    Lint,
+    /// Build the bundled skills into `target/skills`.
+    Skills,
+    /// Licences, advisories and sources of all dependencies (installs cargo-deny if it is missing).
+    Deny {
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// How to run the tests.
+#[derive(clap::Args)]
+struct TestOptions {
+    /// Install what is missing without asking (as with CI=true).
+    #[arg(long)]
+    yes: bool,
+    /// Run the long suites (faults, hostile skills) at their full size.
+    #[arg(long)]
+    full: bool,
+    /// Only these suites, by name; all if absent.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<suites::Suite>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
+        Chore::Test(options) => suites::test(&options),
+        Chore::Lint => suites::lint(),
+        Chore::Skills => suites::build_skills().map(|_| ()),
+        Chore::Deny { yes } => suites::deny(yes),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

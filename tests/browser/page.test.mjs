@@ -1,0 +1,117 @@
+// The dashboard in a real browser: a campaign is started, its approval shows the exact arguments, a click approves it,
+// and the page follows by itself. Driven by `cargo xtask test`.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, existsSync, readdirSync, mkdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const patience = 60_000;
+const shots = join(import.meta.dirname, 'shots');
+mkdirSync(shots, { recursive: true });
+
+async function until(what, check) {
+  const end = Date.now() + patience;
+  while (Date.now() < end) {
+    const found = await check();
+    if (found) return found;
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+  throw new Error(`waited in vain for ${what}`);
+}
+
+async function serve() {
+  const data = mkdtempSync(join(tmpdir(), 'chimera-browser-'));
+  const child = spawn(process.env.CHIMERA_BIN, ['serve', '--listen', '127.0.0.1:0'], {
+    env: { ...process.env, CHIMERA_DATA_DIR: data }, stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const file = join(data, 'server.json');
+  await until('the server', () => existsSync(file) && existsSync(join(data, 'operator.token')));
+  const url = JSON.parse(readFileSync(file, 'utf8')).url.replace(/\/$/, '');
+  const token = readFileSync(join(data, 'operator.token'), 'utf8').trim();
+  const call = async (method, path, body, type = 'application/json') => {
+    const answer = await fetch(url + path, {
+      method, headers: { authorization: `Bearer ${token}`, 'content-type': type },
+      body: type === 'application/json' && body !== undefined ? JSON.stringify(body) : body,
+    });
+    assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
+    return answer.json();
+  };
+  for (const name of readdirSync(process.env.CHIMERA_SKILLS).filter((name) => name.endsWith('.wasm'))) {
+    await call('POST', '/api/v1/skills', readFileSync(join(process.env.CHIMERA_SKILLS, name)), 'application/wasm');
+  }
+  await call('POST', '/api/v1/grants', { skill: 'chimera/publish-post', slot: 'social', server: 'social' });
+  const stop = () => new Promise((done) => {
+    child.once('exit', () => { rmSync(data, { recursive: true, force: true }); done(); });
+    child.kill('SIGTERM');
+  });
+  return { url, token, call, stop };
+}
+
+const topics = [
+  'The new tram line finally opened today and the ride to the harbour takes ten minutes',
+  'Riding the new tram line to the harbour this morning, so quiet and so fast',
+  'Heat pumps are the talk of our street, three neighbours ordered one this week',
+  'Signed the petition to keep the library open on Sundays <b>now</b>',
+];
+const campaign = {
+  title: 'browser <script>alert(1)</script>',
+  goal: 'Find what people are talking about in these posts, summarise the main trends, draft a post of at most 280 characters, check it against our policy and publish it.',
+  inputs: {
+    posts: Array.from({ length: 20 }, (_, i) => ({ id: `p${i}`, text: `${topics[i % topics.length]} (${i})` })),
+    policy: { max_chars: 280, max_hashtags: 3 },
+  },
+};
+
+test('a human approves a publish step on the page', { timeout: 180_000 }, async () => {
+  const server = await serve();
+  const browser = await chromium.launch({
+    executablePath: process.env.CHIMERA_CHROMIUM,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
+    const problems = [];
+    page.on('pageerror', (error) => problems.push(String(error)));
+    page.on('dialog', (dialog) => { problems.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+
+    // Without a token the page asks for it and shows nothing.
+    await page.goto(server.url);
+    await page.getByLabel(/token/i).fill(server.token);
+    await page.getByRole('button', { name: /sign in|log in/i }).click();
+    await page.getByRole('heading', { name: /campaigns/i }).first().waitFor({ timeout: patience });
+
+    await server.call('POST', '/api/v1/campaigns', campaign);
+    await page.getByText('browser <script>').first().waitFor({ timeout: patience });
+    const approve = page.getByRole('button', { name: /^approve/i }).first();
+    await approve.waitFor({ timeout: patience });
+    await page.screenshot({ path: join(shots, 'approval.png'), fullPage: true });
+    assert.match(await page.locator('body').innerText(), /publish_post/, 'the exact tool and arguments are shown');
+    await approve.click();
+    await page.getByText(/completed/i).first().waitFor({ timeout: patience });
+    await page.screenshot({ path: join(shots, 'completed.png'), fullPage: true });
+
+    await page.setViewportSize({ width: 390, height: 800 });
+    await page.screenshot({ path: join(shots, 'narrow.png'), fullPage: true });
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.ok(overflow <= 1, `the narrow page scrolls sideways by ${overflow} px`);
+    assert.deepEqual(problems, []);
+  } finally {
+    await browser.close();
+    await server.stop();
+  }
+});
+
+test('another site cannot talk to the server', async () => {
+  const server = await serve();
+  try {
+    const foreign = await fetch(`${server.url}/api/v1/campaigns`, { headers: { authorization: `Bearer ${server.token}`, origin: 'http://evil.example' } });
+    assert.equal(foreign.status, 403);
+    const nobody = await fetch(`${server.url}/api/v1/campaigns`);
+    assert.equal(nobody.status, 401);
+  } finally {
+    await server.stop();
+  }
+});

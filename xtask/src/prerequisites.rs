@@ -1,0 +1,116 @@
+//! What the tests need besides Rust: found, or installed after asking.
+//!
+//! On Debian and its relatives missing programs come from apt; elsewhere the message says what to install. Nothing is
+//! installed without consent (`--yes`, `CI=true`, or a yes at the prompt). Called by `cargo xtask test`.
+
+use crate::run::{command, output, root, run};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// May missing programs be installed without asking?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// `--yes` or `CI=true`.
+    Given,
+    /// A prompt on the terminal decides.
+    Ask,
+}
+
+impl Consent {
+    /// From the flag and the environment.
+    pub fn new(yes: bool) -> Self {
+        if yes || std::env::var("CI").is_ok_and(|ci| ci == "true") { Self::Given } else { Self::Ask }
+    }
+
+    fn obtain(self, what: &str) -> Result<()> {
+        println!("needed: {what}");
+        if self == Self::Given {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            bail!("{what} is missing; install it, or run again with --yes to have it installed");
+        }
+        print!("install it now? [y/N] ");
+        std::io::stdout().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("{what} is missing and was not installed") }
+    }
+}
+
+/// The guest target, a C compiler, Chromium and Node for the browser test.
+///
+/// # Errors
+/// When something is missing and may not or cannot be installed.
+pub fn ensure(consent: Consent) -> Result<()> {
+    ensure_wasm_target(consent)?;
+    let mut packages = Vec::new();
+    if !on_path("cc") {
+        packages.push("build-essential");
+    }
+    if browser().is_none() {
+        packages.push("chromium");
+    }
+    if !on_path("node") {
+        packages.push("nodejs");
+    }
+    if !on_path("npm") {
+        packages.push("npm");
+    }
+    if !packages.is_empty() {
+        apt_install(&packages, consent)?;
+    }
+    ensure_browser_driver(consent)
+}
+
+/// Where Chromium is.
+pub fn browser() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("CHIMERA_CHROMIUM").map(PathBuf::from) {
+        return Some(path);
+    }
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(which)
+}
+
+fn ensure_wasm_target(consent: Consent) -> Result<()> {
+    let sysroot = output(&mut command("rustc", &["--print", "sysroot"]))?;
+    let target = Path::new(sysroot.trim()).join("lib/rustlib/wasm32-wasip2");
+    if target.is_dir() {
+        return Ok(());
+    }
+    consent.obtain("the Rust target wasm32-wasip2, to build skills (rustup target add wasm32-wasip2)")?;
+    run(&mut command("rustup", &["target", "add", "wasm32-wasip2"]))
+}
+
+fn apt_install(packages: &[&str], consent: Consent) -> Result<()> {
+    if !on_path("apt-get") {
+        bail!("please install {} and run again (this is not a Debian-like system)", packages.join(", "));
+    }
+    consent.obtain(&format!("the Debian packages {}", packages.join(", ")))?;
+    let is_root = output(&mut command("id", &["-u"]))?.trim() == "0";
+    let apt = |args: &[&str]| {
+        let mut command =
+            if is_root { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut command)
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
+fn ensure_browser_driver(consent: Consent) -> Result<()> {
+    let folder = root().join("tests/browser");
+    if folder.join("node_modules/playwright-core").is_dir() {
+        return Ok(());
+    }
+    consent.obtain("the npm package playwright-core, inside tests/browser (npm ci)")?;
+    run(command("npm", &["ci", "--silent"]).current_dir(&folder)).context("the browser test needs playwright-core")
+}
+
+fn on_path(program: &str) -> bool {
+    which(program).is_some()
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
+}

@@ -1,0 +1,171 @@
+//! The suites, in the order in which they run.
+//!
+//! Host tests are built once; the guests are built by the `chimera` binary under test; the end-to-end tests find both
+//! through environment variables that are set here and nowhere else. Called by `main`.
+
+use crate::TestOptions;
+use crate::prerequisites::{self, Consent};
+use crate::run::{Totals, cargo, command, output, root, run, run_tests};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One part of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Suite {
+    /// Formatting and clippy.
+    Lint,
+    /// Native tests of the bundled skills.
+    Guests,
+    /// Unit, property, contract and end-to-end tests of the host workspace.
+    Host,
+    /// The dashboard in a real browser.
+    Browser,
+}
+
+const SUITES: [Suite; 4] = [Suite::Lint, Suite::Guests, Suite::Host, Suite::Browser];
+
+/// `cargo xtask test`.
+///
+/// # Errors
+/// When something could not be set up, or a test failed.
+pub fn test(options: &TestOptions) -> Result<()> {
+    prerequisites::ensure(Consent::new(options.yes))?;
+    let chosen: Vec<Suite> = if options.only.is_empty() { SUITES.to_vec() } else { options.only.clone() };
+    let mut totals = Totals::default();
+    if chosen.contains(&Suite::Lint) {
+        lint()?;
+    }
+    // The binary under test and all test programs, in one build: the end-to-end tests need `chimera` beside them.
+    run(&mut cargo(&["test", "--workspace", "--all-targets", "--no-run"]))?;
+    let environment = build_guests()?;
+    for suite in chosen {
+        let counted = match suite {
+            Suite::Lint => Totals::default(),
+            Suite::Guests => run_tests(cargo(&["test", "--quiet"]).current_dir(root().join("skills")))?,
+            Suite::Host => host(options, &environment)?,
+            Suite::Browser => browser(&environment)?,
+        };
+        totals.add(counted);
+    }
+    println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    if totals.failed > 0 {
+        bail!("{} tests failed", totals.failed);
+    }
+    if totals.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+fn host(options: &TestOptions, environment: &Environment) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let size = if options.full { "full" } else { "reduced" };
+    totals.add(run_tests(
+        environment
+            .apply(&mut cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]))
+            .env("CHIMERA_TEST_SIZE", size),
+    )?);
+    totals.add(run_tests(&mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]))?);
+    Ok(totals)
+}
+
+fn browser(environment: &Environment) -> Result<Totals> {
+    let chromium = prerequisites::browser().context("Chromium is missing")?;
+    let mut node = command("node", &["--test", "--test-reporter=tap"]);
+    node.current_dir(root().join("tests/browser")).env("CHIMERA_CHROMIUM", chromium);
+    run_tests(environment.apply(&mut node))
+}
+
+/// `cargo xtask lint`.
+///
+/// # Errors
+/// When something is not formatted or clippy has something to say.
+pub fn lint() -> Result<()> {
+    for workspace in [root(), root().join("skills"), root().join("tests/guests")] {
+        run(cargo(&["fmt", "--all", "--", "--check"]).current_dir(&workspace))?;
+    }
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    for workspace in ["skills", "tests/guests"] {
+        run(cargo(&["clippy", "--workspace", "--quiet", "--target", "wasm32-wasip2", "--", "-D", "warnings"])
+            .current_dir(root().join(workspace)))?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask deny`.
+///
+/// # Errors
+/// When cargo-deny cannot be installed or finds something.
+pub fn deny(yes: bool) -> Result<()> {
+    if cargo(&["deny", "--version"]).output().map_or(true, |output| !output.status.success()) {
+        println!("needed: cargo-deny");
+        if Consent::new(yes) == Consent::Ask {
+            bail!("cargo-deny is missing; `cargo install --locked cargo-deny`, or run again with --yes");
+        }
+        run(&mut cargo(&["install", "--locked", "--quiet", "cargo-deny"]))?;
+    }
+    run(&mut cargo(&["deny", "check"]))
+}
+
+/// What the end-to-end tests are told.
+pub struct Environment {
+    binary: PathBuf,
+    skills: PathBuf,
+    guests: PathBuf,
+}
+
+impl Environment {
+    fn apply<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("CHIMERA_BIN", &self.binary).env("CHIMERA_SKILLS", &self.skills).env("CHIMERA_GUESTS", &self.guests)
+    }
+}
+
+/// Builds the bundled skills with the binary of the dev profile.
+///
+/// # Errors
+/// When a build fails.
+pub fn build_skills() -> Result<PathBuf> {
+    run(&mut cargo(&["build", "--quiet", "--package", "chimera"]))?;
+    let target = target_dir()?;
+    let out = target.join("skills");
+    build_into(&target.join("debug/chimera"), &root().join("skills"), &out)?;
+    println!("skills are in {}", out.display());
+    Ok(out)
+}
+
+fn build_guests() -> Result<Environment> {
+    let target = target_dir()?;
+    let environment = Environment {
+        binary: target.join("debug/chimera"),
+        skills: target.join("skills"),
+        guests: target.join("guests"),
+    };
+    build_into(&environment.binary, &root().join("skills"), &environment.skills)?;
+    build_into(&environment.binary, &root().join("tests/guests"), &environment.guests)?;
+    Ok(environment)
+}
+
+/// Builds every skill folder of a guest workspace with `chimera skill build --out`.
+fn build_into(binary: &Path, workspace: &Path, out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(workspace)
+        .with_context(|| format!("cannot read {}", workspace.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("skill.toml").is_file())
+        .collect();
+    folders.sort();
+    for folder in folders {
+        let mut build = Command::new(binary);
+        build.args(["skill", "build"]).arg(&folder).arg("--out").arg(out).current_dir(root());
+        run(&mut build)?;
+    }
+    Ok(())
+}
+
+fn target_dir() -> Result<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("cargo metadata printed something else than JSON")?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target folder")
+}
