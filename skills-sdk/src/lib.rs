@@ -86,6 +86,10 @@
 //! A skill returns a [`Failure`] whose [`FailureKind`] decides what happens next; `?` turns JSON and number errors
 //! into one. A panic becomes a trap, which the host treats as a permanent failure; its message is logged.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may end with a panic"))]
+
+// The generated bindings name this crate as an author's crate would.
+#[cfg(target_arch = "wasm32")]
 extern crate self as chimera_skill;
 
 #[cfg(target_arch = "wasm32")]

@@ -1,5 +1,7 @@
 //! The attribute macro, used as an author uses it, in every shape that it accepts.
 
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
 use chimera_skill::prelude::*;
 use chimera_skill::testing::Harness;
 use chimera_skill::{describe, skill};

@@ -1,5 +1,7 @@
 //! The contract that is vendored here is the contract of the repository.
 
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,8 @@
 //! It never looks at the function's body and never changes it; it only adds items beside it.
 //! Authors reach it as `chimera_skill::skill`; nothing else calls it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may end with a panic"))]
+
 mod expand;
 
 /// Makes a function the skill of its crate. See the documentation of `chimera_skill`.

@@ -22,6 +22,11 @@ impl Host {
         self.0.borrow_mut().answer(call, args)
     }
 
+    /// For calls that answer nothing: whatever was recorded as the answer is ignored.
+    fn tell(&self, call: &str, args: &Value) -> Result<(), Failure> {
+        self.ask::<serde::de::IgnoredAny>(call, args).map(|_| ())
+    }
+
     pub(crate) fn list_tools(&self, slot: &str) -> Result<Vec<Tool>, Failure> {
         self.ask("mcp.list-tools", &json!({"slot": slot}))
     }
@@ -53,16 +58,16 @@ impl Host {
     }
 
     pub(crate) fn scratch_put(&self, key: &str, value: &Value) -> Result<(), Failure> {
-        self.ask("scratch.put", &json!({"key": key, "value": value}))
+        self.tell("scratch.put", &json!({"key": key, "value": value}))
     }
 
     pub(crate) fn scratch_delete(&self, key: &str) -> Result<(), Failure> {
-        self.ask("scratch.delete", &json!({"key": key}))
+        self.tell("scratch.delete", &json!({"key": key}))
     }
 
     pub(crate) fn observe(&self, topic: &str, weight: f64, source: &str) -> Result<(), Failure> {
         let args = json!({"topic": topic, "weight": weight, "source": source});
-        self.ask("trends.observe", &args)
+        self.tell("trends.observe", &args)
     }
 
     pub(crate) fn top_trends(&self, window_seconds: u64, limit: u32) -> Result<Vec<Trend>, Failure> {

@@ -182,7 +182,10 @@ impl Harness {
         O: SkillOutput,
     {
         self.play(|context| {
-            let outcome = encode(skill(context, decode(&input.to_string())?)?)?;
+            let outcome = decode(&input.to_string())
+                .and_then(|input| skill(context, input))
+                .and_then(encode)
+                .map_err(Failure::clipped)?;
             Ok(Outcome {
                 output: serde_json::from_str(&outcome.output)?,
                 confidence: outcome.confidence,

@@ -82,7 +82,7 @@ impl Tape {
     }
 
     fn problem(&mut self, message: String) -> Failure {
-        let failure = Failure::permanent("not-recorded", message.clone());
+        let failure = Failure::permanent("selftest-mismatch", message.clone());
         self.problems.push(message);
         failure
     }

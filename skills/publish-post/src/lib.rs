@@ -2,6 +2,8 @@
 //! It never retries by itself and never changes the text: a second post is worse than a failure.
 //! The host runs it after a human approved the exact text.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may end with a panic"))]
+
 use std::time::Duration;
 
 use chimera_skill::prelude::*;
@@ -33,17 +35,13 @@ pub fn publish_post(ctx: &mut Context, input: Input) -> Result<Outcome<Output>, 
         return Err(Failure::invalid_input("empty-text", "The text of the post is empty."));
     }
     ctx.progress(0.1, "publishing");
-    let answer = ctx
-        .mcp("social")
-        .call("publish_post", json!({"text": input.text}))?;
+    let answer = ctx.mcp("social").call("publish_post", json!({"text": input.text}))?;
     if answer.is_error {
         return Err(refusal(&answer.text));
     }
     let (output, confidence) = read(&answer)?;
     ctx.progress(1.0, format!("published as {}", output.id));
-    Ok(Outcome::new(output)
-        .confidence(confidence)
-        .evidence("the server confirmed the post"))
+    Ok(Outcome::new(output).confidence(confidence).evidence("the server confirmed the post"))
 }
 
 /// Reads id and address. Structured content is a server's word; text is our reading of it, so it counts less.
@@ -58,11 +56,7 @@ fn read(answer: &Answer) -> Result<(Output, f64), Failure> {
         },
     };
     // Servers wrap their answers differently: the post itself, or an object with the post in it.
-    let post = value
-        .get("post")
-        .or_else(|| value.get("result"))
-        .filter(|inner| inner.is_object())
-        .unwrap_or(&value);
+    let post = value.get("post").or_else(|| value.get("result")).filter(|inner| inner.is_object()).unwrap_or(&value);
     let text_of = |key: &str| match post.get(key) {
         Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
@@ -102,10 +96,7 @@ fn refusal(text: &str) -> Failure {
 
 /// The first number of seconds or minutes that follows "after" or "in", at most an hour.
 fn retry_after(lower: &str) -> Option<Duration> {
-    let words: Vec<&str> = lower
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let (at, number) = words.iter().enumerate().find_map(|(at, word)| {
         let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let after = at > 0 && ["after", "in", "wait"].contains(&words[at - 1]);
@@ -144,9 +135,7 @@ mod tests {
 
     #[test]
     fn an_id_is_found_in_every_usual_shape() {
-        let read_structured = |value: Value| {
-            read(&Answer { structured: Some(value), ..Answer::default() })
-        };
+        let read_structured = |value: Value| read(&Answer { structured: Some(value), ..Answer::default() });
         assert_eq!(read_structured(json!({"id": "p1"})).unwrap().0.id, "p1");
         assert_eq!(read_structured(json!({"post": {"id": 7, "url": "https://x.example/7"}})).unwrap().0.id, "7");
         assert_eq!(read_structured(json!({"post_id": "z"})).unwrap().0.id, "z");

@@ -1,0 +1,6 @@
+//! Runs every `[[selftest]]` of skill.toml natively.
+
+#[test]
+fn selftests() {
+    chimera_skill::testing::run_selftests!(draft_post::draft_post);
+}
