@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The truth in SQL, and the queue: what core's [`Truth`](chimera_core::ports::Truth) and
+//! [`Queue`](chimera_core::ports::Queue) say, durable.
+//!
+//! This crate decides nothing: it applies a [`Change`](chimera_core::change::Change) whole or not at all, and reads
+//! nouns back as they were written. Opened by the binary; called by everything that reads or changes the truth.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod error;
+mod folder;
+mod listen;
+mod sqlite;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use sqlite::{SqliteOptions, SqliteStore};

@@ -1,0 +1,131 @@
+//! The heads of the audit chains, and the appending of events.
+//!
+//! Heads are cached for the writer alone and follow its transaction: what a change appended counts once the change is
+//! kept, what a batch appended counts once it is committed. Called by the writer.
+
+use super::rows::{PortResult, body, corrupt, execute, int, name, text};
+use crate::error::port_error;
+use chimera_core::audit::{AuditDraft, AuditEvent, genesis, link};
+use chimera_core::digest::Digest;
+use chimera_core::ids::CampaignId;
+use sqlx::SqliteConnection;
+use std::collections::HashMap;
+
+/// A chain: a campaign's, or the system's.
+pub(super) type Chain = Option<CampaignId>;
+
+/// More heads than this are not kept between batches.
+const MAX_CACHED: usize = 10_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    seq: u64,
+    hash: Digest,
+}
+
+/// Where each chain ends.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    committed: HashMap<Chain, Head>,
+    batch: HashMap<Chain, Head>,
+}
+
+/// What one change appended.
+#[derive(Debug, Default)]
+pub(super) struct Appended {
+    pub(super) events: Vec<AuditEvent>,
+    heads: HashMap<Chain, Head>,
+}
+
+impl Heads {
+    /// Appends the drafts of one change; they count once they are [kept](Self::keep).
+    pub(super) async fn append(&self, db: &mut SqliteConnection, drafts: &[AuditDraft]) -> PortResult<Appended> {
+        let mut appended = Appended::default();
+        for draft in drafts {
+            let chain = draft.campaign;
+            let head = match appended.heads.get(&chain) {
+                Some(head) => *head,
+                None => self.head(db, chain).await?,
+            };
+            let event = link(head.seq + 1, head.hash, draft.clone());
+            insert(db, &event).await?;
+            appended.heads.insert(chain, Head { seq: event.seq, hash: event.hash });
+            appended.events.push(event);
+        }
+        Ok(appended)
+    }
+
+    /// The change is kept: the next change of the batch links to its events.
+    pub(super) fn keep(&mut self, appended: Appended) -> Vec<AuditEvent> {
+        self.batch.extend(appended.heads);
+        appended.events
+    }
+
+    /// The batch is durable.
+    pub(super) fn commit(&mut self) {
+        if self.committed.len() > MAX_CACHED {
+            self.committed.clear();
+        }
+        self.committed.extend(self.batch.drain());
+    }
+
+    /// The batch is gone; after an error nothing remembered is trusted.
+    pub(super) fn forget(&mut self) {
+        self.batch.clear();
+        self.committed.clear();
+    }
+
+    async fn head(&self, db: &mut SqliteConnection, chain: Chain) -> PortResult<Head> {
+        if let Some(head) = self.batch.get(&chain).or_else(|| self.committed.get(&chain)) {
+            return Ok(*head);
+        }
+        let chain_name = name_of(chain);
+        let last: Option<(i64, String)> =
+            sqlx::query_as("SELECT seq, hash FROM audit_logs WHERE chain = ? ORDER BY seq DESC LIMIT 1")
+                .bind(chain_name.as_str())
+                .fetch_optional(db)
+                .await
+                .map_err(port_error)?;
+        let Some((seq, hash)) = last else { return Ok(Head { seq: 0, hash: genesis(chain) }) };
+        let row = format!("{chain_name} {seq}");
+        Ok(Head {
+            seq: u64::try_from(seq).map_err(|error| corrupt("audit_logs", &row, error))?,
+            hash: hash.parse().map_err(|error| corrupt("audit_logs", &row, error))?,
+        })
+    }
+}
+
+async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> PortResult<()> {
+    let draft = &event.draft;
+    let query = sqlx::query(
+        "INSERT INTO audit_logs (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(name_of(draft.campaign))
+    .bind(int(event.seq)?)
+    .bind(text(draft.task))
+    .bind(draft.action.as_str())
+    .bind(draft.actor.to_string())
+    .bind(draft.at.as_millis())
+    .bind(name(&draft.review)?)
+    .bind(body(&draft.detail)?)
+    .bind(event.prev_hash.to_string())
+    .bind(event.hash.to_string());
+    execute(db, query).await?;
+    Ok(())
+}
+
+const SYSTEM: &str = "system";
+
+/// A chain's name in SQL.
+pub(super) fn name_of(chain: Chain) -> String {
+    chain.map_or_else(|| SYSTEM.to_owned(), |campaign| campaign.to_string())
+}
+
+/// The chain of that name in SQL.
+pub(super) fn named(name: &str) -> PortResult<Chain> {
+    if name == SYSTEM {
+        return Ok(None);
+    }
+    name.parse().map(Some).map_err(|error| corrupt("audit_logs", name, error))
+}

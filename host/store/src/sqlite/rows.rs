@@ -1,0 +1,85 @@
+//! Between nouns and rows: JSON bodies, names of states, numbers.
+//!
+//! What cannot be read back as what it should be is [`PortErrorKind::Corrupt`] and names table and row. Called by the
+//! writer and the reads.
+
+use crate::error::port_error;
+use chimera_core::ports::{PortError, PortErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::query::{Query, QueryAs};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqliteExecutor};
+use std::fmt::Display;
+
+pub(super) type PortResult<T> = Result<T, PortError>;
+
+/// The row of a noun: what names it, and its body.
+pub(super) type BodyRow = (String, String);
+
+/// Runs a statement; how many rows it touched.
+pub(super) async fn execute<'e>(
+    db: impl SqliteExecutor<'e>,
+    query: Query<'_, Sqlite, SqliteArguments>,
+) -> PortResult<u64> {
+    Ok(query.execute(db).await.map_err(port_error)?.rows_affected())
+}
+
+/// Every noun that a query of names and bodies finds.
+pub(super) async fn nouns<'e, T: DeserializeOwned>(
+    table: &'static str,
+    db: impl SqliteExecutor<'e>,
+    query: QueryAs<'_, Sqlite, BodyRow, SqliteArguments>,
+) -> PortResult<Vec<T>> {
+    let rows = query.fetch_all(db).await.map_err(port_error)?;
+    rows.iter().map(|(id, body)| noun(table, id, body)).collect()
+}
+
+/// The one noun that a query of names and bodies finds.
+pub(super) async fn optional<'e, T: DeserializeOwned>(
+    table: &'static str,
+    db: impl SqliteExecutor<'e>,
+    query: QueryAs<'_, Sqlite, BodyRow, SqliteArguments>,
+) -> PortResult<Option<T>> {
+    let row = query.fetch_optional(db).await.map_err(port_error)?;
+    row.map(|(id, body)| noun(table, &id, &body)).transpose()
+}
+
+/// Reads a noun's body.
+pub(super) fn noun<T: DeserializeOwned>(table: &'static str, id: &str, body: &str) -> PortResult<T> {
+    serde_json::from_str(body).map_err(|error| corrupt(table, id, error))
+}
+
+/// The error for a row that cannot be read.
+pub(super) fn corrupt(table: &'static str, id: impl Display, cause: impl Display) -> PortError {
+    PortError::new(PortErrorKind::Corrupt, format!("row `{id}` of table `{table}` cannot be read: {cause}"))
+}
+
+/// Writes a noun's body.
+pub(super) fn body<T: Serialize>(noun: &T) -> PortResult<String> {
+    serde_json::to_string(noun).map_err(|error| permanent(format!("cannot be written as JSON: {error}")))
+}
+
+/// The name of a state or kind as it is on the wire.
+pub(super) fn name<T: Serialize>(value: &T) -> PortResult<String> {
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => Ok(name),
+        _ => Err(permanent("a state has no name")),
+    }
+}
+
+/// A counter as SQLite keeps it.
+pub(super) fn int(number: u64) -> PortResult<i64> {
+    i64::try_from(number).map_err(|_| permanent(format!("{number} is too large to be stored")))
+}
+
+/// An optional id as SQLite keeps it.
+pub(super) fn text<T: Display>(id: Option<T>) -> Option<String> {
+    id.map(|id| id.to_string())
+}
+
+/// An error that no repetition cures.
+pub(super) fn permanent(message: impl Into<String>) -> PortError {
+    PortError::new(PortErrorKind::Permanent, message)
+}

@@ -1,0 +1,245 @@
+//! The one writer: takes jobs from a channel and commits many at once.
+//!
+//! Each job runs under a savepoint of its own, so a stale or failing one never costs its neighbours anything, and nobody
+//! is answered before the batch is durable. It decides nothing about what is written. Started by
+//! [`SqliteStore::open`](super::SqliteStore::open).
+
+use super::chain::{Appended, Heads};
+use super::rows::{PortResult, execute};
+use super::transport::{self, OutboxClaim};
+use super::{guards, writes};
+use crate::error::port_error;
+use crate::folder::FolderLock;
+use chimera_core::change::{Change, Committed, Outbox, Write};
+use chimera_core::clock::Timestamp;
+use chimera_core::failpoint;
+use chimera_core::ids::TaskId;
+use chimera_core::ports::{Notice, PortError, PortErrorKind, Queued};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection, query};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// How often expired ephemeral memory is thrown away, at most.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Something to be written, and who waits for it.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<PortResult<Answer>>,
+}
+
+/// Something to be written.
+pub(super) enum Work {
+    Commit(Change),
+    ClaimOutbox(OutboxClaim),
+    ReleaseOutboxClaims,
+    Push { planner_id: String, tasks: Vec<(TaskId, u8)>, now: Timestamp },
+    Claim { planner_id: String, limit: u32, now: Timestamp, visible_again: Timestamp },
+    Ack { planner_id: String, receipt: String },
+    ReleaseQueueClaims,
+}
+
+/// What came of it.
+pub(super) enum Answer {
+    Committed(Committed),
+    Outbox(Vec<Outbox>),
+    Queued(Vec<Queued>),
+    Done,
+}
+
+pub(super) struct Writer {
+    pub(super) options: SqliteConnectOptions,
+    /// None after an error that the connection may not have survived.
+    pub(super) db: Option<SqliteConnection>,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) group_window: Duration,
+    pub(super) group_max: usize,
+    /// Released only when the last write is over.
+    pub(super) lock: Arc<FolderLock>,
+    /// Dropped at the very end: whoever closes the store waits for it.
+    pub(super) running: watch::Sender<()>,
+    pub(super) heads: Heads,
+    pub(super) purged_at: Timestamp,
+    pub(super) last_batch: usize,
+}
+
+impl Writer {
+    /// Runs until every store handle is gone or the store is closed; whatever was accepted by then is still committed.
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.jobs.recv().await {
+            let batch = self.gather(first).await;
+            self.commit(batch).await;
+        }
+        let Self { db, lock, running, .. } = self;
+        if let Some(db) = db
+            && let Err(error) = db.close().await
+        {
+            tracing::warn!(%error, "closing the database");
+        }
+        drop(lock);
+        drop(running);
+    }
+
+    /// The first job and whatever waits with it. Callers that were answered together tend to come back together: when
+    /// the last batch was larger than what is here, the rest of it is waited for, for a moment. A lone caller is not.
+    async fn gather(&mut self, first: Job) -> Vec<Job> {
+        let mut batch = vec![first];
+        self.drain(&mut batch);
+        let until = Instant::now() + self.group_window;
+        while batch.len() < self.last_batch {
+            match tokio::time::timeout_at(until, self.jobs.recv()).await {
+                Ok(Some(job)) => batch.push(job),
+                Ok(None) | Err(_) => break,
+            }
+            self.drain(&mut batch);
+        }
+        self.last_batch = batch.len();
+        batch
+    }
+
+    fn drain(&mut self, batch: &mut Vec<Job>) {
+        while batch.len() < self.group_max
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            batch.push(job);
+        }
+    }
+
+    async fn commit(&mut self, batch: Vec<Job>) {
+        let (works, replies): (Vec<Work>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
+        match self.transact(&works).await {
+            Ok(done) => {
+                for (reply, answer) in replies.into_iter().zip(done.answers) {
+                    // A caller that stopped waiting reads the truth again.
+                    let _ = reply.send(answer);
+                }
+                for notice in done.notices {
+                    let _ = self.notices.send(notice);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, jobs = works.len(), "a batch could not be committed");
+                self.abandon().await;
+                let kind = match error.kind {
+                    PortErrorKind::Corrupt => PortErrorKind::Corrupt,
+                    _ => PortErrorKind::Unavailable,
+                };
+                for reply in replies {
+                    let _ = reply.send(Err(PortError::new(kind, error.message.clone())));
+                }
+            }
+        }
+    }
+
+    /// Closing the connection rolls back whatever is open on it; the next batch connects anew.
+    async fn abandon(&mut self) {
+        self.heads.forget();
+        if let Some(db) = self.db.take() {
+            let _ = db.close_hard().await;
+        }
+    }
+
+    /// One transaction for the whole batch. An error here is everybody's; a job's own is in its answer.
+    async fn transact(&mut self, works: &[Work]) -> PortResult<Batch> {
+        let db = match &mut self.db {
+            Some(db) => db,
+            none => none.insert(SqliteConnection::connect_with(&self.options).await.map_err(port_error)?),
+        };
+        let is_heard = self.notices.receiver_count() > 0;
+        let mut batch = Batch::default();
+        let mut has_changes = false;
+        execute(&mut *db, query("BEGIN IMMEDIATE")).await?;
+        for work in works {
+            has_changes |= matches!(work, Work::Commit(_));
+            let told = is_heard.then_some(&mut batch.notices);
+            let answer = step(db, &mut self.heads, &mut self.purged_at, work, told).await?;
+            batch.answers.push(answer);
+        }
+        if has_changes {
+            failpoint::hit("store.before_commit");
+        }
+        execute(&mut *db, query("COMMIT")).await?;
+        if has_changes {
+            failpoint::hit("store.after_commit");
+        }
+        self.heads.commit();
+        Ok(batch)
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    answers: Vec<PortResult<Answer>>,
+    notices: Vec<Notice>,
+}
+
+/// Does one job. The outer error is the whole batch's, the inner one the job's own, which then has written nothing.
+async fn step(
+    db: &mut SqliteConnection,
+    heads: &mut Heads,
+    purged_at: &mut Timestamp,
+    work: &Work,
+    told: Option<&mut Vec<Notice>>,
+) -> PortResult<PortResult<Answer>> {
+    if let Work::Commit(change) = work {
+        match guards::first_broken(db, &change.guards).await {
+            Ok(None) => {}
+            Ok(Some(guard)) => return Ok(Ok(Answer::Committed(Committed::Stale(guard.clone())))),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    execute(&mut *db, query("SAVEPOINT job")).await?;
+    let mut appended = Appended::default();
+    let answer = perform(db, heads, purged_at, work, &mut appended).await;
+    if answer.is_err() {
+        execute(&mut *db, query("ROLLBACK TO job")).await?;
+    }
+    execute(&mut *db, query("RELEASE job")).await?;
+    if answer.is_ok() {
+        let events = heads.keep(appended);
+        if let (Some(told), Work::Commit(change)) = (told, work) {
+            told.extend(events.into_iter().map(|event| Notice::Audited(Box::new(event))));
+            told.extend(change.writes.iter().filter_map(|write| match write {
+                Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
+                _ => None,
+            }));
+        }
+    }
+    Ok(answer)
+}
+
+async fn perform(
+    db: &mut SqliteConnection,
+    heads: &Heads,
+    purged_at: &mut Timestamp,
+    work: &Work,
+    appended: &mut Appended,
+) -> PortResult<Answer> {
+    match work {
+        Work::Commit(change) => {
+            writes::apply(db, &change.writes).await?;
+            *appended = heads.append(db, &change.audit).await?;
+            Ok(Answer::Committed(Committed::Applied))
+        }
+        Work::ClaimOutbox(claim) => {
+            if claim.now.since(*purged_at) >= PURGE_EVERY {
+                *purged_at = claim.now;
+                transport::purge_scratch(db, claim.now).await?;
+            }
+            transport::claim_outbox(db, claim).await.map(Answer::Outbox)
+        }
+        Work::ReleaseOutboxClaims => transport::release_outbox_claims(db).await.map(|()| Answer::Done),
+        Work::Push { planner_id, tasks, now } => {
+            transport::push(db, planner_id, tasks, *now).await.map(|()| Answer::Done)
+        }
+        Work::Claim { planner_id, limit, now, visible_again } => {
+            transport::claim(db, planner_id, *limit, *now, *visible_again).await.map(Answer::Queued)
+        }
+        Work::Ack { planner_id, receipt } => transport::ack(db, planner_id, receipt).await.map(|()| Answer::Done),
+        Work::ReleaseQueueClaims => transport::release_claims(db).await.map(|()| Answer::Done),
+    }
+}

@@ -1,0 +1,81 @@
+//! The hash chains.
+
+use super::fixtures::*;
+use chimera_core::audit;
+use chimera_core::change::Write;
+use chimera_core::ids::*;
+use chimera_core::ports::Truth;
+use futures::future::join_all;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub async fn chains_hold_after_concurrent_commits_from_fifty_tasks(store: Arc<dyn Truth>) {
+    let chains = [None, Some(CampaignId::new(&SystemIds)), Some(CampaignId::new(&SystemIds))];
+    let workers = (0..50_usize).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for turn in 0..6 {
+                let mut change = writes([Write::PutAgent(agent())]);
+                let chain = chains[(number + turn) % chains.len()];
+                change.audit(draft(chain, "first.of-two"));
+                change.audit(draft(chain, "second.of-two"));
+                change.audit(draft(None, "system.too"));
+                let _ = store.commit(change).await.unwrap();
+            }
+        })
+    });
+    for worker in join_all(workers).await {
+        worker.unwrap();
+    }
+    let mut count = 0;
+    for chain in chains {
+        let events = store.audit(chain, 0, u32::MAX).await.unwrap();
+        audit::verify(chain, &events).unwrap();
+        count += events.len();
+    }
+    assert_eq!(count, 50 * 6 * 3);
+    let names: BTreeSet<_> = store.audit_chains().await.unwrap().into_iter().collect();
+    assert_eq!(names, BTreeSet::from(chains));
+}
+
+pub async fn details_keep_their_hash(store: Arc<dyn Truth>) {
+    let mut change = writes([]);
+    let details = [
+        json!({ "z": 1, "a": { "y": [], "b": null } }),
+        json!({ "float": 0.1, "third": 1.0 / 3.0, "tiny": 5e-324, "huge": f64::MAX, "odd": 8.41e21, "one": 1.0 }),
+        json!({ "least": i64::MIN, "most": u64::MAX }),
+        json!({ "text": "\u{0}\u{1f}\"\\ ✓ 🦁 \u{2028}" }),
+        json!({}),
+    ];
+    for detail in details {
+        let mut event = draft(None, "detail");
+        event.detail = detail;
+        event.actor = "operator:a:b ✓".parse().unwrap();
+        event.task = Some(TaskId::new(&SystemIds));
+        change.audit(event);
+    }
+    let drafts = change.audit.clone();
+    let _ = store.commit(change).await.unwrap();
+    let events = store.audit(None, 0, 100).await.unwrap();
+    audit::verify(None, &events).unwrap();
+    assert_eq!(events.into_iter().map(|event| event.draft).collect::<Vec<_>>(), drafts);
+}
+
+pub async fn pages_of_a_chain_fit_together(store: Arc<dyn Truth>) {
+    let mut change = writes([]);
+    (0..25).for_each(|_| change.audit(draft(None, "page")));
+    let _ = store.commit(change).await.unwrap();
+    let mut paged = Vec::new();
+    loop {
+        let page = store.audit(None, paged.len() as u64, 10).await.unwrap();
+        assert!(page.len() <= 10);
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, store.audit(None, 0, u32::MAX).await.unwrap());
+    audit::verify(None, &paged).unwrap();
+    assert_eq!(store.audit(None, u64::MAX, 10).await.unwrap(), []);
+}

@@ -1,0 +1,76 @@
+//! What every implementation of `Truth` and `Queue` must do.
+//!
+//! Each function takes an empty store and asserts; none knows what it runs on. Called by one test file an
+//! implementation through [`truth_contract!`] and [`queue_contract!`].
+#![allow(unreachable_pub, missing_docs, reason = "the names of the tests say what they are for")]
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "the values compared read better")]
+
+pub mod audit;
+pub mod commits;
+pub mod fixtures;
+pub mod queue;
+pub mod reads;
+pub mod transport;
+
+/// Makes a test of every function of the truth's contract; `$open` gives `(Arc<dyn Truth>, guard)`.
+#[macro_export]
+macro_rules! truth_contract {
+    ($open:path) => {
+        truth_contract!(@tests $open,
+            commits::every_guard_holds_or_makes_the_change_stale,
+            commits::the_first_broken_guard_is_named,
+            commits::neighbours_of_stale_and_failing_changes_are_applied,
+            commits::a_failing_write_leaves_nothing,
+            commits::of_two_changes_from_the_same_revision_one_is_stale,
+            commits::writes_are_applied_whatever_their_order,
+            commits::listeners_hear_what_was_committed,
+            commits::a_view_is_one_moment,
+            audit::chains_hold_after_concurrent_commits_from_fifty_tasks,
+            audit::details_keep_their_hash,
+            audit::pages_of_a_chain_fit_together,
+            reads::every_noun_reads_back_as_written,
+            reads::putting_again_replaces,
+            reads::tasks_are_filtered_and_newest_first,
+            reads::campaigns_are_filtered_and_newest_first,
+            reads::approvals_are_filtered_and_oldest_first,
+            reads::leases_and_retries_come_due,
+            reads::what_does_not_exist_is_none,
+            reads::scratch_expires,
+            reads::trends_are_summed_within_the_window,
+            reads::hostile_text_is_only_text,
+            transport::the_journal_takes_an_entry_once,
+            transport::an_effect_is_in_the_ledger_once,
+            transport::a_skill_version_is_immutable,
+            transport::due_outbox_rows_are_claimed_by_priority,
+            transport::an_outbox_row_is_claimed_by_one,
+            transport::an_unfinished_outbox_claim_is_claimed_again,
+        );
+    };
+    (@tests $open:path, $($module:ident :: $name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (store, _guard) = $open().await;
+                contract::$module::$name(store).await;
+            }
+        )*
+    };
+}
+
+/// Makes a test of every function of the queue's contract; `$open` gives `(Arc<dyn Queue>, guard)`.
+#[macro_export]
+macro_rules! queue_contract {
+    ($open:path) => {
+        truth_contract!(@tests $open,
+            queue::tasks_come_by_priority_then_age,
+            queue::a_task_is_on_the_queue_once,
+            queue::a_claimed_task_is_hidden_until_its_time,
+            queue::a_late_receipt_does_not_take_a_newer_claim_away,
+            queue::a_receipt_is_worth_nothing_after_the_task_was_queued_anew,
+            queue::released_claims_come_back,
+            queue::a_task_is_claimed_by_one,
+            queue::shards_do_not_see_each_other,
+            queue::a_foreign_receipt_is_refused,
+        );
+    };
+}

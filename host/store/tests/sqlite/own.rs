@@ -1,0 +1,299 @@
+//! What is SQLite's own: the folder, the lock, the schema, closing, damage.
+
+use crate::contract::fixtures::*;
+use crate::open;
+use chimera_core::audit;
+use chimera_core::change::{Committed, OutboxTopic, Write};
+use chimera_core::ids::*;
+use chimera_core::ports::listen::Heard;
+use chimera_core::ports::{PortErrorKind, Queue, Truth};
+use chimera_core::records::{ScratchItem, TokenScope};
+use chimera_store::{SqliteOptions, SqliteStore, StoreError, StoreErrorKind};
+use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use std::path::Path;
+use std::time::Duration;
+
+/// A second way into a database file, as somebody with a shell has it.
+async fn raw(path: &Path) -> SqliteConnection {
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap()
+}
+
+async fn tamper(path: &Path, sql: &str) {
+    let mut db = raw(path).await;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let (store, folder) = open().await;
+    let (spec, task) = task();
+    let mut change = creation(&spec, &task);
+    change.write(Write::PutOutbox(outbox(OutboxTopic::Dispatch, 5, start())));
+    change.audit(draft(None, "one"));
+    let _ = store.commit(change).await.unwrap();
+    store.push("main", &[(task.id, 5)], start()).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap();
+    assert_eq!(store.task(task.id).await.unwrap(), Some(task));
+    assert_eq!(store.claim_outbox(OutboxTopic::Dispatch, at(1), at(2), 9).await.unwrap().len(), 1);
+    assert_eq!(store.len("main").await.unwrap(), 1);
+    let mut next = writes([]);
+    next.audit(draft(None, "two"));
+    let _ = store.commit(next).await.unwrap();
+    let events = store.audit(None, 0, 10).await.unwrap();
+    assert_eq!(events.len(), 2, "the chain goes on where it ended");
+    audit::verify(None, &events).unwrap();
+    store.check().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_folder_has_one_owner() {
+    let (store, folder) = open().await;
+    let options = SqliteOptions::new(folder.path().join("data"));
+    let error = SqliteStore::open(options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Locked);
+    let StoreError::Locked { pid, .. } = &error else { panic!("{error}") };
+    assert_eq!(*pid, Some(std::process::id()));
+    assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+    let clone = store.clone();
+    store.close().await;
+    let second = SqliteStore::open(options).await.unwrap();
+    assert_eq!(clone.commit(writes([])).await.unwrap_err().kind, PortErrorKind::Closed);
+    second.close().await;
+}
+
+#[tokio::test]
+async fn unusable_folders_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unreadable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&path.display().to_string()) && text.contains("--data-dir"), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "not a folder");
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chimera.db");
+    let content = "a letter to my aunt, long enough to be more than a header. ".repeat(100);
+    std::fs::write(&path, &content).unwrap();
+    let error = SqliteStore::open(SqliteOptions::new(folder.path())).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let (store, folder) = open().await;
+    let path = store.path().to_owned();
+    store.close().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9000, 'of the future', TRUE, x'00', 1)";
+    tamper(&path, newer).await;
+    let error = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::NewerSchema);
+    assert!(error.to_string().contains("9000") && error.to_string().contains("upgrade"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn folder_and_files_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (store, folder) = open().await;
+    let _ = store.commit(writes([Write::PutAgent(agent())])).await.unwrap();
+    let data = folder.path().join("data");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let (store, _folder) = open().await;
+    let mut listener = store.subscribe();
+    // Accepted before the close, so it is committed.
+    let mark = agent();
+    let pending = tokio::spawn({
+        let (store, change) = (store.clone(), writes([Write::PutAgent(mark.clone())]));
+        async move { store.commit(change).await }
+    });
+    assert_eq!(pending.await.unwrap().unwrap(), Committed::Applied);
+    store.close().await;
+    store.close().await;
+    assert_eq!(store.commit(writes([])).await.unwrap_err().kind, PortErrorKind::Closed);
+    assert_eq!(store.agents().await.unwrap_err().kind, PortErrorKind::Closed);
+    assert_eq!(listener.next().await, Heard::Closed);
+    assert_eq!(store.subscribe().next().await, Heard::Closed);
+}
+
+#[tokio::test]
+async fn tampering_is_found() {
+    let attempts = [
+        ("UPDATE audit_logs SET detail = '{\"n\":0.2}' WHERE seq = 2", 2),
+        ("UPDATE audit_logs SET timestamp = timestamp + 1 WHERE seq = 3", 3),
+        ("UPDATE audit_logs SET agent_id = 'judge' WHERE seq = 1", 1),
+        ("UPDATE audit_logs SET action = 'nothing.happened' WHERE seq = 5", 5),
+        ("UPDATE audit_logs SET review_status = 'approved' WHERE seq = 4", 4),
+        ("UPDATE audit_logs SET task_id = '0190f3c2-7b1e-7c3a-9f00-0123456789ab' WHERE seq = 4", 4),
+        ("UPDATE audit_logs SET hash = prev_hash WHERE seq = 3", 3),
+        ("DELETE FROM audit_logs WHERE seq = 3", 4),
+        ("DELETE FROM audit_logs WHERE seq = 1", 2),
+        ("DELETE FROM audit_logs WHERE seq = 2; UPDATE audit_logs SET seq = seq - 1 WHERE seq = 3", 2),
+        (
+            "UPDATE audit_logs SET seq = 99 WHERE seq = 2; UPDATE audit_logs SET seq = 2 WHERE seq = 3;
+             UPDATE audit_logs SET seq = 3 WHERE seq = 99",
+            2,
+        ),
+    ];
+    for (sql, place) in attempts {
+        let (store, folder) = open().await;
+        for action in ["a.one", "a.two", "a.three", "a.four", "a.five"] {
+            let mut change = writes([]);
+            change.audit(draft(None, action));
+            let _ = store.commit(change).await.unwrap();
+        }
+        let path = store.path().to_owned();
+        store.close().await;
+        tamper(&path, sql).await;
+        let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap();
+        let events = store.audit(None, 0, 100).await.unwrap();
+        assert_eq!(audit::verify(None, &events).unwrap_err().seq, place, "{sql}");
+        assert_eq!(store.audit_chains().await.unwrap(), [None]);
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_named() {
+    let (store, _folder) = open().await;
+    let (spec, task) = task();
+    let (other_spec, other) = crate::contract::fixtures::task();
+    let mut change = creation(&spec, &task);
+    change.extend(creation(&other_spec, &other));
+    change.audit(draft(None, "a.b"));
+    let _ = store.commit(change).await.unwrap();
+    tamper(store.path(), &format!("UPDATE tasks SET body = '{{}}' WHERE id = '{}'", task.id)).await;
+    tamper(store.path(), "UPDATE audit_logs SET hash = 'short'").await;
+    let error = store.task(task.id).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Corrupt);
+    assert!(error.message.contains("tasks") && error.message.contains(&task.id.to_string()), "{error}");
+    assert_eq!(store.task(other.id).await.unwrap(), Some(other), "the others can still be read");
+    let error = store.audit(None, 0, 9).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Corrupt);
+    assert!(error.message.contains("audit_logs") && error.message.contains("system 1"), "{error}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn credentials_follow_the_newest_token() {
+    let (store, _folder) = open().await;
+    let agent = agent();
+    let mut first = token(TokenScope::Agent(agent.id), "first");
+    let mut second = token(TokenScope::Agent(agent.id), "second");
+    second.created_at = at(1);
+    let mut db = raw(store.path()).await;
+    let mut steps = vec![
+        (vec![Write::PutToken(first.clone())], None),
+        (vec![Write::PutAgent(agent.clone())], Some(first.hash)),
+        (vec![Write::PutToken(second.clone())], Some(second.hash)),
+        (vec![Write::PutToken(token(TokenScope::Operator, "other"))], Some(second.hash)),
+    ];
+    second.revoked_at = Some(at(2));
+    first.revoked_at = Some(at(3));
+    steps.push((vec![Write::PutToken(second)], Some(first.hash)));
+    steps.push((vec![Write::PutToken(first), Write::PutAgent(agent)], None));
+    for (step, (changes, expected)) in steps.into_iter().enumerate() {
+        let _ = store.commit(writes(changes)).await.unwrap();
+        let found: Option<Option<String>> =
+            sqlx::query_scalar("SELECT credentials FROM agents").fetch_optional(&mut db).await.unwrap();
+        assert_eq!(found.flatten(), expected.map(|hash| hash.to_string()), "step {step}");
+    }
+    db.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn expired_scratch_is_thrown_away() {
+    let (store, _folder) = open().await;
+    let agent = AgentId::new(&SystemIds);
+    let item =
+        |key: &str, expires_at| Write::PutScratch(ScratchItem { agent, key: key.into(), value: json!(1), expires_at });
+    let _ = store.commit(writes([item("old", at(10)), item("new", at(10_000))])).await.unwrap();
+    let _ = store.claim_outbox(OutboxTopic::Plan, at(100), at(200), 1).await.unwrap();
+    let mut db = raw(store.path()).await;
+    let left: Vec<String> = sqlx::query_scalar("SELECT key FROM ephemeral_memory").fetch_all(&mut db).await.unwrap();
+    assert_eq!(left, ["new"]);
+    db.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_costs_nobody_anything() {
+    let (store, _folder) = open().await;
+    let (spec, task) = task();
+    let mut change = creation(&spec, &task);
+    change.audit(draft(None, "task.created"));
+    {
+        let mut commit = Box::pin(store.commit(change));
+        // Polled once: the writer has it. Then the caller is gone.
+        assert!(futures::poll!(&mut commit).is_pending());
+    }
+    let mut next = writes([]);
+    next.audit(draft(None, "next"));
+    assert_eq!(store.commit(next).await.unwrap(), Committed::Applied);
+    let events = store.audit(None, 0, 10).await.unwrap();
+    audit::verify(None, &events).unwrap();
+    let is_there = store.task(task.id).await.unwrap().is_some();
+    assert_eq!(events.len(), if is_there { 2 } else { 1 }, "all or nothing");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_writer_recovers_when_somebody_else_held_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { busy_timeout: Duration::from_millis(50), ..SqliteOptions::new(folder.path()) };
+    let store = SqliteStore::open(options).await.unwrap();
+    let mut change = writes([Write::PutAgent(agent())]);
+    change.audit(draft(None, "a.b"));
+    let mut other = raw(store.path()).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    assert_eq!(store.commit(change.clone()).await.unwrap_err().kind, PortErrorKind::Unavailable);
+    assert_eq!(store.agents().await.unwrap(), [], "reading goes on meanwhile");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(store.commit(change).await.unwrap(), Committed::Applied);
+    audit::verify(None, &store.audit(None, 0, 10).await.unwrap()).unwrap();
+    assert_eq!(store.agents().await.unwrap().len(), 1);
+    other.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn specified_columns_are_real_columns() {
+    let (store, _folder) = open().await;
+    let mut db = raw(store.path()).await;
+    for sql in [
+        "SELECT id, type, credentials, status, last_seen FROM agents",
+        "SELECT id, planner_id, worker_id, spec_id, status, confidence, created_at, updated_at FROM tasks",
+        "SELECT task_id, action, agent_id, timestamp, review_status FROM audit_logs",
+        "SELECT id, type, amount, currency, status, timestamp FROM transactions",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    }
+    db.close().await.unwrap();
+    store.close().await;
+}
