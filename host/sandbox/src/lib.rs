@@ -1,1 +1,53 @@
-//! Placeholder.
+//! Runs skills: compile, cache, limit, link, invoke, journal.
+//!
+//! A skill is a WebAssembly component from a stranger. Every call gets a fresh store with its own fuel, memory, deadline
+//! and output bounds, and reaches only what the caller's [`HostPorts`](chimera_core::ports::HostPorts) serve and the
+//! manifest declares. This crate knows no database, no MCP transport and no task queue. Called by the worker's executor,
+//! the judge, the registry's admission and `chimera skill build|test|run`.
+//!
+//! The way of one run: [`Sandbox::prepare`] compiles (or loads) a component, [`Sandbox::run`] builds a store, loads the
+//! journal, and calls the guest; each host call passes the capability gate (`gate`), is answered from the journal or by
+//! a port (`answer`), and is recorded (`recorder`) before the guest sees it.
+
+#![deny(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+mod answer;
+mod cache;
+mod calls;
+mod compile;
+mod config;
+mod contract;
+mod engine;
+mod gate;
+mod limiter;
+mod link;
+mod logs;
+mod prepared;
+mod recorder;
+mod run;
+mod sandbox;
+mod state;
+mod wasi;
+
+pub use compile::compile_child_main;
+pub use config::{Compiler, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use logs::LogLine;
+pub use prepared::Prepared;
+pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};
+pub use sandbox::Sandbox;
+
+/// Codes that only the sandbox gives; the shared ones are in [`chimera_core::failure::codes`].
+pub mod codes {
+    /// The lease ran out while the run was going on: nothing more may be recorded.
+    pub const LEASE_LOST: &str = "lease-lost";
+    /// Every place for a running skill is taken.
+    pub const BUSY: &str = "sandbox-busy";
+    /// What the skill handed to a host function cannot be used.
+    pub const ARGUMENT_INVALID: &str = "argument-invalid";
+    /// What the skill handed to a host function, or its input, is larger than the host takes.
+    pub const PAYLOAD_SIZE: &str = "payload-too-large";
+    /// What a port answered is larger than the host passes on.
+    pub const ANSWER_SIZE: &str = "answer-too-large";
+}

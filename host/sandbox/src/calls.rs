@@ -1,0 +1,389 @@
+//! The contract's interfaces, as a guest calls them: gate, budget, sizes, then the port.
+//!
+//! Every function here is the same walk; what differs is the wish, the limits that the WIT states and the port. None of
+//! them reaches a port except through [`Host::answer`](crate::state::Host). Called by guests.
+
+use crate::answer::{Answered, Reach};
+use crate::codes as own;
+use crate::contract::{
+    Told, answer_to_guest, failure_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, trends,
+    types,
+};
+use crate::gate::Wish;
+use crate::state::{Host, State};
+use chimera_core::failure::{Failure, FailureKind};
+use chimera_core::manifest::{MemoryOp, TrendsOp};
+use chimera_core::ports::{Budget, MemoryHit, ToolAnswer, ToolCall, ToolInfo};
+use chimera_core::records::TrendTop;
+use chimera_core::skill::SkillName;
+use chimera_core::task::Outcome;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+use wasmtime::StoreContextMut;
+
+/// Most calls of one `call-tools`.
+const MAX_BATCH: usize = 16;
+/// Largest text that is remembered and largest scratch value, in bytes.
+const MAX_KEPT: usize = 64 << 10;
+/// Longest scratch key, topic and source, in bytes.
+const MAX_NAME: usize = 256;
+/// Most items that memory recalls.
+const MAX_RECALLED: u32 = 50;
+/// Most topics that trends list.
+const MAX_TRENDS: u32 = 100;
+
+tokio::task_local! {
+    /// Set while a run waits for another skill: the callee takes no place of its own, or callers could fill every place
+    /// and wait for each other.
+    pub(crate) static WITHIN_CALLER: ();
+}
+
+/// Tells the guest a failure that the sandbox finds by itself. It is not journalled: it comes from nothing but the call,
+/// so a replayed run finds it again.
+macro_rules! told {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(failure) => return Ok(Err(failure)),
+        }
+    };
+}
+
+fn refused(code: &str, message: String) -> types::Failure {
+    failure_to_guest(Failure::new(FailureKind::InvalidInput, code, message))
+}
+
+fn check_size(what: &str, size: usize, max: usize) -> Told<()> {
+    if size > max {
+        return Err(refused(own::PAYLOAD_SIZE, format!("{what} is {size} bytes; at most {max} are taken")));
+    }
+    Ok(())
+}
+
+fn parse_json(what: &str, text: &str, max: usize) -> Told<Value> {
+    check_size(what, text.len(), max)?;
+    serde_json::from_str(text).map_err(|e| refused(own::ARGUMENT_INVALID, format!("{what} is not JSON: {e}")))
+}
+
+fn parse_object(what: &str, text: &str, max: usize) -> Told<Value> {
+    let value = parse_json(what, text, max)?;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(refused(own::ARGUMENT_INVALID, format!("{what} must be a JSON object")))
+    }
+}
+
+impl mcp::Host for State {
+    async fn list_tools(&mut self, slot: String) -> wasmtime::Result<Told<Vec<mcp::Tool>>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::ListTools { slot: &slot })?;
+        told!(host.spend_mcp_call());
+        let (port, deadline) = (host.ports.mcp.clone(), host.deadline);
+        let request = json!({ "slot": slot });
+        let listed: Told<Vec<ToolInfo>> = host
+            .answer(pass, Reach::Acts, "mcp.list-tools", &request, |_| {
+                let slot = slot.clone();
+                async move { port.list_tools(&slot, deadline).await }
+            })
+            .await?;
+        let is_declared = |tool: &ToolInfo| host.gate.check(Wish::CallTool { slot: &slot, tool: &tool.name }).is_ok();
+        Ok(listed.map(|tools| tools.into_iter().filter(is_declared).map(tool_to_guest).collect()))
+    }
+
+    async fn call_tool(&mut self, call: mcp::Call) -> wasmtime::Result<Told<mcp::Answer>> {
+        let mut answers = self.host.call_tools(vec![call]).await?;
+        Ok(answers.pop().unwrap_or_else(|| Err(refused(own::ARGUMENT_INVALID, "no call".to_owned()))))
+    }
+
+    async fn call_tools(&mut self, calls: Vec<mcp::Call>) -> wasmtime::Result<Vec<Told<mcp::Answer>>> {
+        if calls.len() > MAX_BATCH {
+            let message = format!("{} calls at once; at most {MAX_BATCH} are taken", calls.len());
+            let failure = refused(own::ARGUMENT_INVALID, message);
+            return Ok(calls.iter().map(|_| Err(failure.clone())).collect());
+        }
+        self.host.call_tools(calls).await
+    }
+
+    async fn read_resource(&mut self, slot: String, uri: String) -> wasmtime::Result<Told<String>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::ReadResource { slot: &slot, uri: &uri })?;
+        told!(host.spend_mcp_call());
+        let (port, deadline) = (host.ports.mcp.clone(), host.deadline);
+        let request = json!({ "slot": slot, "uri": uri });
+        host.answer(pass, Reach::Acts, "mcp.read-resource", &request, |_| async move {
+            port.read_resource(&slot, &uri, deadline).await
+        })
+        .await
+    }
+}
+
+fn tool_to_guest(tool: ToolInfo) -> mcp::Tool {
+    mcp::Tool { name: tool.name, description: tool.description, input_schema: tool.input_schema.to_string() }
+}
+
+/// One call of a batch.
+enum Place {
+    /// Answered already: by the journal, or refused.
+    Known(Told<mcp::Answer>),
+    /// Dispatched; its answer is the next of those dispatched.
+    Dispatched,
+}
+
+impl Host {
+    /// Calls tools at once. Numbers are given in the order of the list, before anything is dispatched; when one of them
+    /// ends the run, the others are waited for and recorded first.
+    async fn call_tools(&mut self, calls: Vec<mcp::Call>) -> wasmtime::Result<Vec<Told<mcp::Answer>>> {
+        let mut passes = Vec::with_capacity(calls.len());
+        for call in &calls {
+            passes.push(self.pass(Wish::CallTool { slot: &call.slot, tool: &call.tool })?);
+        }
+        let mut places = Vec::with_capacity(calls.len());
+        let mut dispatched = Vec::new();
+        for (call, pass) in calls.into_iter().zip(passes) {
+            let arguments =
+                self.spend_mcp_call().and_then(|()| parse_object("the arguments", &call.arguments, self.payload_bytes));
+            let arguments = match arguments {
+                Ok(arguments) => arguments,
+                Err(failure) => {
+                    places.push(Place::Known(Err(failure)));
+                    continue;
+                }
+            };
+            let call = ToolCall { ordinal: self.next_tool_call, slot: call.slot, tool: call.tool, arguments };
+            self.next_tool_call += 1;
+            let request = json!({ "slot": call.slot, "tool": call.tool, "arguments": call.arguments });
+            match self.ask(&pass, "mcp.call-tool", &request)? {
+                (_, Some(answer)) => {
+                    self.ports.mcp.replayed(&call).await;
+                    let told: Told<ToolAnswer> = self.replay(answer)?;
+                    places.push(Place::Known(told.map(answer_to_guest)));
+                }
+                (asked, None) => {
+                    places.push(Place::Dispatched);
+                    dispatched.push((asked, call));
+                }
+            }
+        }
+        let mut answers = self.dispatch(dispatched).await?.into_iter();
+        let in_order = places.into_iter().map(|place| match place {
+            Place::Known(told) => Some(told),
+            Place::Dispatched => answers.next(),
+        });
+        Ok(in_order.flatten().collect())
+    }
+
+    async fn dispatch(
+        &mut self,
+        calls: Vec<(crate::answer::Asked, ToolCall)>,
+    ) -> wasmtime::Result<Vec<Told<mcp::Answer>>> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.flush().await?;
+        let (asked, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let port = self.ports.mcp.clone();
+        let deadline = self.deadline;
+        let results = futures::future::join_all(calls.into_iter().map(|call| port.call_tool(call, deadline))).await;
+        let (mut told, mut entries, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for (asked, result) in asked.into_iter().zip(results) {
+            match self.settle(asked, result) {
+                Answered::Told(answer, entry) => {
+                    told.push(answer.map(answer_to_guest).map_err(failure_to_guest));
+                    entries.push(entry);
+                }
+                Answered::Ends(end) => ends.push(end),
+            }
+        }
+        self.keep(entries).await?;
+        match Self::worst(ends) {
+            Some(end) => Err(self.end(end)),
+            None => Ok(told),
+        }
+    }
+}
+
+impl memory::Host for State {
+    async fn remember(&mut self, text: String, metadata: String) -> wasmtime::Result<Told<String>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Memory(MemoryOp::Remember))?;
+        told!(host.spend_call());
+        told!(check_size("the text", text.len(), MAX_KEPT));
+        let metadata = told!(parse_object("the metadata", &metadata, MAX_KEPT));
+        let request = json!({ "text": text, "metadata": metadata });
+        let port = host.ports.memory.clone();
+        host.answer(pass, Reach::Acts, "memory.remember", &request, |ordinal| async move {
+            port.remember(ordinal, &text, metadata).await
+        })
+        .await
+    }
+
+    async fn recall(&mut self, query: String, limit: u32) -> wasmtime::Result<Told<Vec<memory::Item>>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Memory(MemoryOp::Recall))?;
+        told!(host.spend_call());
+        told!(check_size("the query", query.len(), MAX_KEPT));
+        let limit = limit.min(MAX_RECALLED);
+        let request = json!({ "query": query, "limit": limit });
+        let port = host.ports.memory.clone();
+        let hits: Told<Vec<MemoryHit>> = host
+            .answer(pass, Reach::Reads, "memory.recall", &request, |_| async move { port.recall(&query, limit).await })
+            .await?;
+        Ok(hits.map(|hits| hits.into_iter().map(item_to_guest).collect()))
+    }
+}
+
+fn item_to_guest(hit: MemoryHit) -> memory::Item {
+    memory::Item {
+        id: hit.item.id.to_string(),
+        text: hit.item.text,
+        metadata: hit.item.metadata.to_string(),
+        score: hit.score,
+    }
+}
+
+impl scratch::Host for State {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Told<Option<String>>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Scratch)?;
+        told!(host.spend_call());
+        told!(check_size("the key", key.len(), MAX_NAME));
+        let request = json!({ "key": key });
+        let port = host.ports.scratch.clone();
+        // A kept `null` and nothing at all are different answers, and JSON's `null` must not confuse them.
+        let kept: Told<Vec<Value>> = host
+            .answer(pass, Reach::Reads, "scratch.get", &request, |_| async move {
+                port.get(&key).await.map(|value| value.into_iter().collect())
+            })
+            .await?;
+        Ok(kept.map(|kept| kept.first().map(Value::to_string)))
+    }
+
+    async fn put(&mut self, key: String, value: String) -> wasmtime::Result<Told<()>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Scratch)?;
+        told!(host.spend_call());
+        told!(check_size("the key", key.len(), MAX_NAME));
+        let value = told!(parse_json("the value", &value, MAX_KEPT));
+        let request = json!({ "key": key, "value": value });
+        let port = host.ports.scratch.clone();
+        host.answer(pass, Reach::Acts, "scratch.put", &request, |_| async move { port.put(&key, value).await }).await
+    }
+
+    async fn delete(&mut self, key: String) -> wasmtime::Result<Told<()>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Scratch)?;
+        told!(host.spend_call());
+        told!(check_size("the key", key.len(), MAX_NAME));
+        let request = json!({ "key": key });
+        let port = host.ports.scratch.clone();
+        host.answer(pass, Reach::Acts, "scratch.delete", &request, |_| async move { port.delete(&key).await }).await
+    }
+}
+
+impl trends::Host for State {
+    async fn observe(&mut self, item: trends::Observation) -> wasmtime::Result<Told<()>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Trends(TrendsOp::Observe))?;
+        told!(host.spend_call());
+        told!(check_size("the topic", item.topic.len(), MAX_NAME));
+        told!(check_size("the source", item.source.len(), MAX_NAME));
+        if !item.weight.is_finite() || item.weight < 0.0 {
+            return Ok(Err(refused(own::ARGUMENT_INVALID, "the weight must be finite and not negative".to_owned())));
+        }
+        let request = json!({ "topic": item.topic, "weight": item.weight, "source": item.source });
+        let port = host.ports.trends.clone();
+        host.answer(pass, Reach::Acts, "trends.observe", &request, |ordinal| async move {
+            port.observe(ordinal, &item.topic, item.weight, &item.source).await
+        })
+        .await
+    }
+
+    async fn top(&mut self, window_seconds: u64, limit: u32) -> wasmtime::Result<Told<Vec<trends::Trend>>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Trends(TrendsOp::Top))?;
+        told!(host.spend_call());
+        let limit = limit.min(MAX_TRENDS);
+        let request = json!({ "window-seconds": window_seconds, "limit": limit });
+        let port = host.ports.trends.clone();
+        let top: Told<Vec<TrendTop>> = host
+            .answer(pass, Reach::Reads, "trends.top", &request, |_| async move {
+                port.top(Duration::from_secs(window_seconds), limit).await
+            })
+            .await?;
+        Ok(top.map(|top| top.into_iter().map(trend_to_guest).collect()))
+    }
+}
+
+fn trend_to_guest(top: TrendTop) -> trends::Trend {
+    trends::Trend { topic: top.topic, weight: top.weight, count: top.count }
+}
+
+impl secrets::Host for State {
+    async fn exists(&mut self, name: String) -> wasmtime::Result<bool> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Secret(&name))?;
+        // The contract gives this function no way to fail, so what would be told as a failure is told as "no".
+        if host.spend_call().is_err() {
+            return Ok(false);
+        }
+        let request = json!({ "name": name });
+        let port = host.ports.secrets.clone();
+        let exists: Told<bool> = host
+            .answer(pass, Reach::Reads, "secrets.exists", &request, |_| async move { Ok(port.exists(&name).await) })
+            .await?;
+        Ok(exists.unwrap_or(false))
+    }
+}
+
+impl progress::Host for State {
+    fn report(&mut self, fraction: f64, message: String) -> wasmtime::Result<()> {
+        self.host.host_calls = self.host.host_calls.saturating_add(1);
+        self.host.logs.report(fraction, &message);
+        Ok(())
+    }
+
+    fn log(&mut self, at: progress::Level, message: String) -> wasmtime::Result<()> {
+        self.host.host_calls = self.host.host_calls.saturating_add(1);
+        self.host.logs.log(level(at), &message);
+        Ok(())
+    }
+}
+
+impl types::Host for State {}
+
+/// What another skill returned and the fuel it took, as the journal has it.
+#[derive(Serialize, Deserialize)]
+struct Callee {
+    outcome: Outcome,
+    fuel: u64,
+}
+
+/// `skills.call`. It needs the store and not only its state, because what the callee used comes out of the caller's fuel.
+pub(crate) async fn call_skill(
+    mut store: StoreContextMut<'_, State>,
+    name: String,
+    input: String,
+) -> wasmtime::Result<Told<types::Outcome>> {
+    let left = store.get_fuel()?;
+    let host = &mut store.data_mut().host;
+    let pass = host.pass(Wish::Skill(&name))?;
+    told!(host.spend_call());
+    let input = told!(parse_json("the input", &input, host.payload_bytes));
+    let callee: SkillName = told!(name.parse().map_err(|e| refused(own::ARGUMENT_INVALID, format!("{e}"))));
+    let request = json!({ "name": name, "input": input });
+    let budget = Budget { deadline: host.deadline, fuel: left };
+    let port = host.ports.skills.clone();
+    let called: Told<Callee> = host
+        .answer(pass, Reach::Acts, "skills.call", &request, |ordinal| {
+            WITHIN_CALLER.scope((), async move {
+                let (outcome, fuel) = port.call(ordinal, &callee, input, budget).await?;
+                Ok(Callee { outcome, fuel })
+            })
+        })
+        .await?;
+    let called = told!(called);
+    store.set_fuel(left.saturating_sub(called.fuel))?;
+    Ok(Ok(outcome_to_guest(called.outcome)))
+}

@@ -1,0 +1,90 @@
+//! What a sandbox is built with.
+//!
+//! Values with defaults that fit a machine of any size; nothing here opens, reads or starts anything. Filled by the
+//! server's configuration and by tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a [`Sandbox`](crate::Sandbox) is built with.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// Where compiled components are kept between runs of the program; not kept if none. The folder is made with mode
+    /// 0700 and belongs to the sandbox alone.
+    pub cache_dir: Option<PathBuf>,
+    /// Largest component in bytes.
+    pub max_component_bytes: usize,
+    /// Most runs at once; more wait for a place until their deadline.
+    pub max_concurrent: usize,
+    /// Longest time that compiling one component may take.
+    pub compile_time: Duration,
+    /// Address space of a compiling child process in bytes; [`Compiler::InProcess`] is not bounded by it.
+    pub compile_memory_bytes: u64,
+    /// Most bytes of machine code that one component may become.
+    pub max_compiled_bytes: u64,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// Largest JSON text that is passed into or out of a guest in one piece.
+    pub payload_bytes: usize,
+    /// Compiled components kept in memory, least recently used out first.
+    pub prepared_in_memory: usize,
+    /// How often guests are interrupted to let others run and to look at their deadline.
+    pub tick: Duration,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            max_component_bytes: 32 << 20,
+            max_concurrent: 256,
+            compile_time: Duration::from_secs(60),
+            compile_memory_bytes: 4 << 30,
+            max_compiled_bytes: 512 << 20,
+            compiler: Compiler::InProcess,
+            payload_bytes: 1 << 20,
+            prepared_in_memory: 64,
+            tick: Duration::from_millis(10),
+        }
+    }
+}
+
+/// Where components are compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compiler {
+    /// On a thread of this process: quick to start, but a component that takes too long cannot be stopped, only given
+    /// up. For tests and for skills that the operator wrote.
+    InProcess,
+    /// In a child process (`<this program> compile-component`, which calls [`crate::compile_child_main`]) with limits on
+    /// address space and CPU time, killed when its time is over. For components of strangers.
+    Child(PathBuf),
+}
+
+/// A sandbox that could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SandboxError {
+    /// Decides what the caller does.
+    pub kind: SandboxErrorKind,
+    /// What went wrong and what to do about it.
+    pub message: String,
+}
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxErrorKind {
+    /// The engine cannot be built on this machine.
+    Engine,
+    /// The cache folder cannot be used.
+    Cache,
+}
+
+impl SandboxError {
+    pub(crate) fn engine(message: impl Into<String>) -> Self {
+        Self { kind: SandboxErrorKind::Engine, message: message.into() }
+    }
+
+    pub(crate) fn cache(message: impl Into<String>) -> Self {
+        Self { kind: SandboxErrorKind::Cache, message: message.into() }
+    }
+}

@@ -1,0 +1,136 @@
+//! Records every host answer before the guest sees it, and replays what earlier runs were answered.
+//!
+//! Answers of ports are durable before the guest gets them. Clock readings and waits are not written one by one: they are
+//! held back and become durable together with, or before, whatever follows them. That is equivalent, because a reading
+//! matters to nobody but the guest until something leaves it: an effect, a question to a human, or a port's answer. All
+//! of those flush first, so a run that comes after them always sees the same readings; and when the process dies before,
+//! nothing had left, and a run with fresh readings is as good as the first. It never dispatches a call itself. Called by
+//! the host functions of the contract and of WASI.
+
+use chimera_core::digest::Digest;
+use chimera_core::journal::{Divergence, JournalEntry, MAX_ENTRIES};
+use chimera_core::ports::{Journal, PortError, PortErrorKind};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most clock readings and waits of one run.
+pub(crate) const MAX_READINGS: u32 = 10_000;
+/// Most calls of ports in one run: with the readings and the start they fit into one journal.
+pub(crate) const MAX_CALLS: u32 = 9_000;
+const _: () = assert!(MAX_READINGS + MAX_CALLS < MAX_ENTRIES);
+
+/// The journal of one run.
+pub(crate) struct Recorder {
+    journal: Arc<dyn Journal>,
+    recorded: HashMap<u32, JournalEntry>,
+    /// One more than the last recorded ordinal.
+    recorded_until: u32,
+    next: u32,
+    held: Vec<JournalEntry>,
+    readings: u32,
+}
+
+impl Recorder {
+    /// Loads what earlier runs were answered.
+    pub(crate) async fn load(journal: Arc<dyn Journal>) -> Result<Self, PortError> {
+        let entries = journal.load().await?;
+        if entries.len() > MAX_ENTRIES as usize {
+            let message = format!("the journal has {} entries; at most {MAX_ENTRIES} are read", entries.len());
+            return Err(PortError::new(PortErrorKind::Corrupt, message));
+        }
+        let recorded_until = entries.iter().map(|entry| entry.ordinal.saturating_add(1)).max().unwrap_or(0);
+        let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
+        Ok(Self { journal, recorded, recorded_until, next: 0, held: Vec::new(), readings: 0 })
+    }
+
+    /// Gives the next host call its number; done before anything is dispatched.
+    pub(crate) fn next_ordinal(&mut self) -> u32 {
+        let ordinal = self.next;
+        self.next += 1;
+        ordinal
+    }
+
+    /// Is the next host call one that an earlier run made?
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.next < self.recorded_until
+    }
+
+    /// Has the run made so many readings that no more are recorded?
+    pub(crate) fn spend_reading(&mut self) -> bool {
+        self.readings += 1;
+        self.readings <= MAX_READINGS
+    }
+
+    /// The recorded answer to this call, if an earlier run made it.
+    ///
+    /// # Errors
+    /// [`Divergence`] when the earlier run made another call at this number.
+    pub(crate) fn recall(
+        &mut self,
+        ordinal: u32,
+        call: &'static str,
+        request: &Digest,
+    ) -> Result<Option<Value>, Divergence> {
+        let Some(entry) = self.recorded.remove(&ordinal) else { return Ok(None) };
+        if entry.call == call && entry.request == *request {
+            return Ok(Some(entry.answer));
+        }
+        let (recorded, asked) = if entry.call == call {
+            (format!("{call} with arguments {}", entry.request), format!("{call} with arguments {request}"))
+        } else {
+            (entry.call, call.to_owned())
+        };
+        Err(Divergence { ordinal, recorded, asked })
+    }
+
+    /// Keeps an answer back until the next [`Recorder::flush`] or [`Recorder::keep`].
+    pub(crate) fn hold(&mut self, entry: JournalEntry) {
+        self.held.push(entry);
+    }
+
+    /// Makes everything held back durable.
+    pub(crate) async fn flush(&mut self) -> Result<(), PortError> {
+        self.keep(Vec::new()).await
+    }
+
+    /// Makes everything held back and these answers durable, in one append.
+    pub(crate) async fn keep(&mut self, entries: Vec<JournalEntry>) -> Result<(), PortError> {
+        self.held.extend(entries);
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        self.journal.append(std::mem::take(&mut self.held)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chimera_core::ports::Deny;
+    use serde_json::json;
+
+    fn entry(ordinal: u32, call: &str, request: &Value) -> JournalEntry {
+        JournalEntry { ordinal, call: call.to_owned(), request: Digest::of_json(request), answer: json!({"ok": 1}) }
+    }
+
+    fn recorder(entries: Vec<JournalEntry>) -> Recorder {
+        let recorded_until = entries.len() as u32;
+        let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
+        Recorder { journal: Arc::new(Deny), recorded, recorded_until, next: 0, held: Vec::new(), readings: 0 }
+    }
+
+    #[test]
+    fn the_same_call_is_answered_and_another_diverges() {
+        let mut recorder =
+            recorder(vec![entry(0, "a.b", &json!(1)), entry(1, "a.b", &json!(1)), entry(2, "c", &json!(1))]);
+        let digest = Digest::of_json(&json!(1));
+        assert!(recorder.is_replaying());
+        assert_eq!(recorder.recall(0, "a.b", &digest).unwrap(), Some(json!({"ok": 1})));
+        let other = Digest::of_json(&json!(2));
+        let divergence = recorder.recall(1, "a.b", &other).unwrap_err();
+        assert_ne!(divergence.recorded, divergence.asked);
+        assert_eq!(recorder.recall(2, "a.b", &digest).unwrap_err().recorded, "c");
+        assert_eq!(recorder.recall(3, "a.b", &digest).unwrap(), None);
+    }
+}

@@ -1,0 +1,563 @@
+//! One call of a guest, from a fresh store to a report.
+//!
+//! Whatever happens (a trap, a limit, a panic of the host, a question to a human), the caller gets a report with what was
+//! used and what was logged. It judges no schema and writes no state of a task. Called by the executor, the judge, the
+//! registry and the CLI.
+
+use crate::calls::WITHIN_CALLER;
+use crate::codes as own;
+use crate::contract::{evaluator, failure_from_guest, opinion, types};
+use crate::gate::Gate;
+use crate::limiter::{Limiter, MemoryRefused};
+use crate::logs::{LogLine, LogSink};
+use crate::prepared::{Exports, Prepared};
+use crate::recorder::Recorder;
+use crate::sandbox::Sandbox;
+use crate::state::{Host, State, journal_failure};
+use crate::wasi::{self, GuestClock, Reading};
+use chimera_core::clock::Timestamp;
+use chimera_core::digest::Digest;
+use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::ids::ApprovalId;
+use chimera_core::journal::{Divergence, JournalEntry};
+use chimera_core::manifest::{Limits, Manifest};
+use chimera_core::ports::HostPorts;
+use chimera_core::task::{Outcome, Usage};
+use chimera_core::text::{printable, truncated};
+use chimera_core::verdict::Decision;
+use futures::FutureExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmtime::component::ResourceTable;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// Most reasons that a skill gives, and the longest, in bytes.
+const MAX_EVIDENCE: (usize, usize) = (32, 1 << 10);
+/// Resources (streams, timers) of one guest.
+const MAX_RESOURCES: usize = 1024;
+/// Handles of one guest, those between its own parts included.
+const MAX_HANDLES: usize = 10_000;
+
+/// One run of a skill.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The task's id, as the guest is told it.
+    pub task_id: String,
+    /// The campaign's id, as the guest is told it.
+    pub campaign: Option<String>,
+    /// The input; already validated against the skill's schema.
+    pub input: Value,
+    /// At most the manifest's limits; never more than [`Limits::MAX`] counts.
+    pub limits: Limits,
+    /// What the skill may reach at most.
+    pub manifest: Arc<Manifest>,
+    /// The run ends then, or when `limits.time_ms` are over, whichever comes first.
+    pub deadline: Instant,
+}
+
+/// How a run ended and what it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunReport {
+    /// How it ended.
+    pub end: RunEnd,
+    /// What it used, also when it failed.
+    pub usage: Usage,
+    /// What it logged and printed; at most 1,000 lines and 256 KiB.
+    pub logs: Vec<LogLine>,
+    /// Lines that were over the limit.
+    pub dropped_log_lines: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunEnd {
+    /// The skill returned an outcome: JSON within the output limit, a confidence within 0 to 1.
+    Finished(Outcome),
+    /// The skill returned a failure, broke a limit, or could not be run.
+    Failed(Failure),
+    /// A human must decide first; a run with the same journal continues here.
+    Suspended(ApprovalId),
+    /// The run asked for something else than the journal says.
+    Diverged(Divergence),
+}
+
+/// A finished task, as a judge is shown it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgedCase {
+    /// What the task was meant to do.
+    pub goal: String,
+    /// `namespace/name` of the skill that ran.
+    pub skill: String,
+    /// Its input.
+    pub input: Value,
+    /// Its output.
+    pub output: Value,
+    /// Its confidence.
+    pub confidence: f64,
+    /// Its reasons.
+    pub evidence: Vec<String>,
+}
+
+/// What a judge thinks of a finished task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgeOpinion {
+    /// What shall happen.
+    pub decision: Decision,
+    /// How sure the judge is, 0 to 1.
+    pub confidence: f64,
+    /// One sentence; at most 2 KiB, printable.
+    pub reason: String,
+}
+
+/// How every run starts: what the guest is told and that is not the same on every run, journalled as host call 0.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Start {
+    seed: u64,
+    clock: i64,
+    time_left_ms: u64,
+}
+
+/// What is called.
+enum Export {
+    /// The time that is left is filled in when the guest starts.
+    Run(types::Task),
+    Describe,
+    Evaluate(evaluator::JudgedCase),
+}
+
+/// What it returned.
+enum Returned {
+    Outcome(types::Outcome),
+    Description(String),
+    Verdict(evaluator::Verdict),
+    Failure(types::Failure),
+}
+
+/// One call of any export, whatever it is.
+struct Call<'a> {
+    skill: &'a Prepared,
+    export: Export,
+    gate: Gate,
+    limits: Limits,
+    deadline: Instant,
+    ports: HostPorts,
+    /// What the start is compared by when it is replayed.
+    request: Value,
+}
+
+/// The error that ends a guest at its deadline while it computes.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline passed")]
+struct DeadlinePassed;
+
+impl Sandbox {
+    /// Runs a skill once. Dropping the future drops the guest and everything it waits for.
+    ///
+    /// Input and output are held against sizes, not against schemas. Of the ports, `journal` is asked first: a run with
+    /// entries in its journal is told the same again up to the last of them.
+    pub async fn run(&self, skill: &Prepared, request: RunRequest, ports: HostPorts) -> RunReport {
+        let input = request.input.to_string();
+        let max = self.config().payload_bytes;
+        if input.len() > max {
+            let message = format!("the input is {} bytes; at most {max} are passed to a skill", input.len());
+            return RunReport::failed(Failure::new(FailureKind::InvalidInput, own::PAYLOAD_SIZE, message));
+        }
+        if !matches!(skill.exports, Exports::Skill(_)) {
+            return RunReport::failed(Failure::new(
+                FailureKind::Permanent,
+                codes::LINK,
+                "the component is a judge and cannot be run as a skill",
+            ));
+        }
+        let call = Call {
+            skill,
+            request: json!({ "skill": skill.digest(), "input": Digest::of_json(&request.input) }),
+            export: Export::Run(types::Task {
+                id: request.task_id,
+                campaign: request.campaign,
+                input,
+                time_left_ms: 0,
+            }),
+            gate: Gate::Manifest(request.manifest),
+            limits: request.limits,
+            deadline: request.deadline,
+            ports,
+        };
+        let output_bytes = call.limits.output_bytes().min(Limits::MAX.output_bytes());
+        self.call(call, |returned| match returned {
+            Returned::Outcome(outcome) => outcome_from_guest(outcome, output_bytes),
+            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            Returned::Description(_) | Returned::Verdict(_) => Err(mixed_up()),
+        })
+        .await
+        .map_end(|end| match end {
+            Ok(outcome) => RunEnd::Finished(outcome),
+            Err(end) => end,
+        })
+        .into()
+    }
+
+    /// Asks a component what it says of itself; it can reach nothing meanwhile.
+    ///
+    /// # Errors
+    /// `link-failed` when it does not export `describe`; else as a run.
+    pub async fn describe(&self, skill: &Prepared) -> Result<Value, Failure> {
+        if !skill.can_describe() {
+            return Err(Failure::new(FailureKind::Permanent, codes::LINK, "the component does not export `describe`"));
+        }
+        let limits = Limits { fuel: Limits::MAX.fuel, ..Limits::default() };
+        let call = Call {
+            skill,
+            export: Export::Describe,
+            gate: Gate::Closed,
+            limits,
+            deadline: Instant::now() + limits.time(),
+            ports: HostPorts::deny_all(),
+            request: Value::Null,
+        };
+        let max = self.config().payload_bytes;
+        let described = self.call(call, |returned| match returned {
+            Returned::Description(text) => parse_output("the description", &text, max),
+            _ => Err(mixed_up()),
+        });
+        described.await.end.map_err(failure_of)
+    }
+
+    /// Asks a judge for its opinion; it can reach nothing meanwhile.
+    ///
+    /// # Errors
+    /// `link-failed` when the component is no judge; the judge's own failure; else as a run.
+    pub async fn evaluate(
+        &self,
+        judge: &Prepared,
+        case: JudgedCase,
+        limits: Limits,
+        deadline: Instant,
+    ) -> Result<JudgeOpinion, Failure> {
+        if !matches!(judge.exports, Exports::Judge(_)) {
+            return Err(Failure::new(FailureKind::Permanent, codes::LINK, "the component is not a judge"));
+        }
+        let shown = evaluator::JudgedCase {
+            goal: case.goal,
+            skill: case.skill,
+            input: case.input.to_string(),
+            output: case.output.to_string(),
+            confidence: case.confidence,
+            evidence: case.evidence,
+        };
+        let call = Call {
+            skill: judge,
+            export: Export::Evaluate(shown),
+            gate: Gate::Closed,
+            limits,
+            deadline,
+            ports: HostPorts::deny_all(),
+            request: Value::Null,
+        };
+        let judged = self.call(call, |returned| match returned {
+            Returned::Verdict(verdict) => {
+                check_confidence(verdict.confidence)?;
+                Ok(opinion(verdict))
+            }
+            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            _ => Err(mixed_up()),
+        });
+        judged.await.end.map_err(failure_of)
+    }
+
+    /// Makes one call in a place of its own; a panic of the host ends this call and nothing else.
+    async fn call<T>(
+        &self,
+        call: Call<'_>,
+        read: impl FnOnce(Returned) -> Result<T, Failure>,
+    ) -> Report<Result<T, RunEnd>> {
+        let started = Instant::now();
+        let caught = AssertUnwindSafe(self.call_in_place(call)).catch_unwind().await;
+        let mut report = caught.unwrap_or_else(|_| {
+            let message = "the host failed while it served the skill; its log says more";
+            Report::ended(RunEnd::Failed(Failure::new(FailureKind::Transient, codes::HOST, message)))
+        });
+        report.usage.wall_ms = millis(started.elapsed());
+        report.map_end(|end| end.and_then(|returned| read(returned).map_err(RunEnd::Failed)))
+    }
+
+    async fn call_in_place(&self, mut call: Call<'_>) -> Report<Result<Returned, RunEnd>> {
+        let within_caller = WITHIN_CALLER.try_with(|()| ()).is_ok();
+        let _place = if within_caller {
+            None
+        } else {
+            match tokio::time::timeout_at(call.deadline.into(), self.0.places.acquire()).await {
+                Ok(place) => place.ok(),
+                Err(_) => return Report::ended(RunEnd::Failed(busy())),
+            }
+        };
+        call.limits.time_ms = call.limits.time_ms.min(Limits::MAX.time_ms);
+        call.deadline = call.deadline.min(Instant::now() + call.limits.time());
+        let deadline = call.deadline.into();
+        match tokio::time::timeout_at(deadline, Recorder::load(call.ports.journal.clone())).await {
+            Ok(Ok(recorder)) => self.call_with(call, recorder).await,
+            Ok(Err(error)) => Report::ended(RunEnd::Failed(journal_failure(&error))),
+            Err(_) => Report::ended(RunEnd::Failed(deadline_exceeded())),
+        }
+    }
+
+    async fn call_with(&self, call: Call<'_>, mut recorder: Recorder) -> Report<Result<Returned, RunEnd>> {
+        let start = match start(&mut recorder, &call) {
+            Ok(start) => start,
+            Err(end) => return Report::ended(end),
+        };
+        let logs = LogSink::new(call.ports.progress.clone());
+        let mut store = self.store(&call, recorder, start, logs.clone());
+        let guest = call_guest(&mut store, call.skill, call.export, start.time_left_ms);
+        let result = match tokio::time::timeout_at(call.deadline.into(), guest).await {
+            Ok(Ok(returned)) => Ok(returned),
+            Ok(Err(error)) => Err(end_of(&error, store.data_mut(), self.config().payload_bytes)),
+            Err(_) => Err(RunEnd::Failed(deadline_exceeded())),
+        };
+        let left = store.get_fuel().unwrap_or(0);
+        let state = store.data();
+        let usage = Usage {
+            wall_ms: 0,
+            fuel: fuel(&call.limits).saturating_sub(left),
+            peak_memory_bytes: state.limiter.peak(),
+            host_calls: state.host.host_calls,
+            mcp_calls: state.host.mcp_calls,
+        };
+        drop(store);
+        let (logs, dropped_log_lines) = logs.take();
+        Report { end: result, usage, logs, dropped_log_lines }
+    }
+
+    fn store(&self, call: &Call<'_>, recorder: Recorder, start: Start, logs: LogSink) -> Store<State> {
+        let config = self.config();
+        let deadline = call.deadline;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let memory = call.limits.memory_bytes().min(Limits::MAX.memory_bytes());
+        let state = State {
+            wasi: wasi::context(start.seed, &logs),
+            table,
+            limiter: Limiter::new(memory),
+            host: Host {
+                ports: call.ports.clone(),
+                gate: call.gate.clone(),
+                recorder,
+                clock: Arc::new(GuestClock::new(Instant::now())),
+                logs,
+                deadline,
+                payload_bytes: config.payload_bytes,
+                max_mcp_calls: call.limits.mcp_calls,
+                host_calls: 0,
+                port_calls: 0,
+                mcp_calls: 0,
+                last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
+                next_tool_call: 0,
+                ended: None,
+            },
+        };
+        state.host.tell_audience();
+        let mut store = Store::new(&self.0.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        // Fuel is part of the engine's settings, so setting it cannot fail; without it the guest would not start.
+        let _ = store.set_fuel(fuel(&call.limits));
+        store.set_hostcall_fuel(hostcall_bytes(config.payload_bytes));
+        store.set_max_component_handles(MAX_HANDLES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            if Instant::now() >= deadline {
+                return Err(wasmtime::Error::new(DeadlinePassed));
+            }
+            // Others get the thread at every tick, so a guest that only computes stalls nobody.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+}
+
+fn fuel(limits: &Limits) -> u64 {
+    limits.fuel.min(Limits::MAX.fuel)
+}
+
+/// What a guest may hand over in one call: a batch of sixteen arguments, or an outcome with its evidence.
+fn hostcall_bytes(payload: usize) -> usize {
+    payload.saturating_mul(17)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The run's seed, first wall clock and remaining time: the journal's, or new ones.
+fn start(recorder: &mut Recorder, call: &Call<'_>) -> Result<Start, RunEnd> {
+    const CALL: &str = "run.start";
+    let (ordinal, request) = (recorder.next_ordinal(), Digest::of_json(&call.request));
+    if let Some(answer) = recorder.recall(ordinal, CALL, &request).map_err(RunEnd::Diverged)? {
+        return serde_json::from_value(answer.get("ok").cloned().unwrap_or_default()).map_err(|e| {
+            let message = format!("the journal's start cannot be read: {e}");
+            RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::HOST, message))
+        });
+    }
+    let start = Start {
+        seed: call.ports.seed,
+        clock: call.ports.clock.now().as_millis(),
+        time_left_ms: millis(call.deadline.saturating_duration_since(Instant::now())),
+    };
+    recorder.hold(JournalEntry { ordinal, call: CALL.to_owned(), request, answer: json!({ "ok": start }) });
+    Ok(start)
+}
+
+async fn call_guest(
+    store: &mut Store<State>,
+    skill: &Prepared,
+    export: Export,
+    time_left_ms: u64,
+) -> wasmtime::Result<Returned> {
+    match (export, &skill.exports) {
+        (Export::Run(task), Exports::Skill(pre)) => {
+            let task = types::Task { time_left_ms, ..task };
+            let guest = pre.instantiate_async(&mut *store).await?;
+            let result = guest.chimera_skill_runner().call_run(store, &task).await?;
+            Ok(result.map_or_else(Returned::Failure, Returned::Outcome))
+        }
+        (Export::Evaluate(case), Exports::Judge(pre)) => {
+            let guest = pre.instantiate_async(&mut *store).await?;
+            let result = guest.chimera_skill_evaluator().call_evaluate(store, &case).await?;
+            Ok(result.map_or_else(Returned::Failure, Returned::Verdict))
+        }
+        (Export::Describe, _) => {
+            let describe = skill.describe.ok_or_else(|| wasmtime::Error::msg("`describe` is not exported"))?;
+            let instance = skill.instance().instantiate_async(&mut *store).await?;
+            let describe = instance.get_typed_func::<(), (String,)>(&mut *store, describe)?;
+            Ok(Returned::Description(describe.call_async(store, ()).await?.0))
+        }
+        _ => Err(wasmtime::Error::msg("the component does not export what is called")),
+    }
+}
+
+/// Why the guest did not return. What the host noted comes first, then the engine's typed errors; text only explains.
+fn end_of(error: &wasmtime::Error, state: &mut State, payload: usize) -> RunEnd {
+    if let Some(end) = state.host.ended.take() {
+        return end;
+    }
+    let permanent = |code, message: String| RunEnd::Failed(Failure::new(FailureKind::Permanent, code, message));
+    if error.is::<DeadlinePassed>() {
+        return RunEnd::Failed(deadline_exceeded());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return RunEnd::Failed(busy());
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return permanent(codes::TRAP, format!("the skill exited with status {} instead of returning", exit.0));
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
+        return permanent(codes::FUEL, "the skill used up its fuel; raise `limits.fuel` in its manifest".to_owned());
+    }
+    // Most languages trap when an allocation fails, so an end after a refusal is about memory.
+    if error.is::<MemoryRefused>() || state.limiter.refused() {
+        let message = "the skill wanted more memory than its limit; raise `limits.memory_mb` in its manifest";
+        return permanent(codes::MEMORY, message.to_owned());
+    }
+    let told = told(error);
+    if told.contains(TOO_MUCH_COPIED) {
+        let message = format!("the skill handed over more than {} bytes at once", hostcall_bytes(payload));
+        return permanent(codes::OUTPUT_SIZE, message);
+    }
+    permanent(codes::TRAP, told)
+}
+
+/// What the engine says, the cause before the frames.
+fn told(error: &wasmtime::Error) -> String {
+    let said = match (error.downcast_ref::<Trap>(), error.downcast_ref::<WasmBacktrace>()) {
+        (Some(trap), Some(frames)) => format!("{trap}\n{frames}"),
+        (Some(trap), None) => trap.to_string(),
+        (None, _) => error.chain().map(|cause| cause.to_string()).collect::<Vec<_>>().join(": "),
+    };
+    printable(&truncated(said, 1500))
+}
+
+/// The engine's words for a guest that hands over too much; its type is private. Only the failure's code depends on it.
+const TOO_MUCH_COPIED: &str = "too much data is being copied";
+
+fn outcome_from_guest(outcome: types::Outcome, max_output: usize) -> Result<Outcome, Failure> {
+    check_confidence(outcome.confidence)?;
+    let output = parse_output("the output", &outcome.output, max_output)?;
+    let (most, longest) = MAX_EVIDENCE;
+    let evidence =
+        outcome.evidence.into_iter().take(most).map(|reason| printable(&truncated(reason, longest))).collect();
+    Ok(Outcome { output, confidence: outcome.confidence, evidence })
+}
+
+fn check_confidence(confidence: f64) -> Result<(), Failure> {
+    if (0.0..=1.0).contains(&confidence) {
+        return Ok(());
+    }
+    let message = format!("the confidence is {confidence}; it must be 0 to 1");
+    Err(Failure::new(FailureKind::Permanent, codes::CONFIDENCE_INVALID, message))
+}
+
+fn parse_output(what: &str, text: &str, max: usize) -> Result<Value, Failure> {
+    if text.len() > max {
+        let message = format!("{what} is {} bytes; the limit is {max} (`limits.output_kb`)", text.len());
+        return Err(Failure::new(FailureKind::Permanent, codes::OUTPUT_SIZE, message));
+    }
+    serde_json::from_str(text)
+        .map_err(|e| Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, format!("{what} is not JSON: {e}")))
+}
+
+fn deadline_exceeded() -> Failure {
+    Failure::new(FailureKind::Permanent, codes::DEADLINE, "the skill did not end before its deadline")
+}
+
+fn busy() -> Failure {
+    Failure::new(FailureKind::Transient, own::BUSY, "every place for a running skill is taken; it may work later")
+}
+
+fn mixed_up() -> Failure {
+    Failure::new(FailureKind::Permanent, codes::HOST, "the component returned something that was not asked for")
+}
+
+fn failure_of(end: RunEnd) -> Failure {
+    match end {
+        RunEnd::Failed(failure) => failure,
+        RunEnd::Finished(_) | RunEnd::Suspended(_) | RunEnd::Diverged(_) => mixed_up(),
+    }
+}
+
+/// A report about any end.
+struct Report<E> {
+    end: E,
+    usage: Usage,
+    logs: Vec<LogLine>,
+    dropped_log_lines: u64,
+}
+
+impl<T> Report<Result<T, RunEnd>> {
+    fn ended(end: RunEnd) -> Self {
+        Self { end: Err(end), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+    }
+}
+
+impl<E> Report<E> {
+    fn map_end<F>(self, map: impl FnOnce(E) -> F) -> Report<F> {
+        let Self { end, usage, logs, dropped_log_lines } = self;
+        Report { end: map(end), usage, logs, dropped_log_lines }
+    }
+}
+
+impl From<Report<RunEnd>> for RunReport {
+    fn from(report: Report<RunEnd>) -> Self {
+        let Report { end, usage, logs, dropped_log_lines } = report;
+        Self { end, usage, logs, dropped_log_lines }
+    }
+}
+
+impl RunReport {
+    fn failed(failure: Failure) -> Self {
+        Self { end: RunEnd::Failed(failure), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+    }
+}
