@@ -23,6 +23,7 @@ pub mod machine;
 pub mod manifest;
 pub mod plan;
 pub mod ports;
+pub mod recorded;
 pub mod records;
 pub mod skill;
 pub mod task;

@@ -40,6 +40,7 @@ pub const BACKOFF_BASE: Duration = Duration::from_millis(500);
 pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
 /// Something that happened to a task.
+#[allow(clippy::large_enum_variant, reason = "an event lives for one call and is never kept in bulk")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskEvent {
     /// The relay put it on the queue.
@@ -482,6 +483,10 @@ impl Draft<'_, '_> {
 ///
 /// Also for a question that its task does not wait for at the moment (two effects asked for at once).
 pub fn settle_effect(mut effect: Effect, approval: &Approval, answer: &Answer, cx: &Context<'_>) -> Option<Effect> {
+    // The outcome came in while the human was thinking: what is known to have happened is not sent again.
+    if effect.state == EffectState::Done {
+        return None;
+    }
     effect.updated_at = cx.now;
     effect.approval = Some(approval.id);
     match (answer.decision, approval.kind) {

@@ -1,0 +1,121 @@
+//! The hash chain: nothing in it can be changed, removed from the middle or reordered unseen.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use chimera_core::audit::{Actor, AuditDraft, AuditEvent, ReviewStatus, genesis, link, verify};
+use chimera_core::clock::Timestamp;
+use chimera_core::digest::Digest;
+use chimera_core::ids::{AgentId, CampaignId, SequentialIds, TaskId};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn chain(campaign: Option<CampaignId>, length: usize) -> Vec<AuditEvent> {
+    let ids = SequentialIds::default();
+    let mut head = genesis(campaign);
+    (0..length)
+        .map(|at| {
+            let draft = AuditDraft {
+                campaign,
+                task: (at % 2 == 0).then(|| TaskId::new(&ids)),
+                action: format!("task.step{at}"),
+                actor: if at % 3 == 0 { Actor::Judge } else { Actor::Worker(AgentId::new(&ids)) },
+                at: Timestamp::from_millis(at as i64),
+                review: ReviewStatus::None,
+                detail: json!({ "n": at, "b": [1, 2], "a": "x" }),
+            };
+            let event = link(at as u64 + 1, head, draft);
+            head = event.hash;
+            event
+        })
+        .collect()
+}
+
+fn campaign() -> Option<CampaignId> {
+    Some(CampaignId::new(&SequentialIds::default()))
+}
+
+fn damage(event: &mut AuditEvent, how: usize) {
+    let draft = &mut event.draft;
+    match how {
+        0 => draft.action.push('x'),
+        1 => draft.actor = Actor::Operator("mallory".to_owned()),
+        2 => draft.at = draft.at.plus(std::time::Duration::from_millis(1)),
+        3 => draft.review = ReviewStatus::Approved,
+        4 => draft.detail["n"] = json!(-1),
+        5 => draft.detail["more"] = json!(null),
+        6 => draft.task = Some(TaskId::from_uuid(uuid::Uuid::from_u128(99))),
+        7 => draft.campaign = None,
+        8 => event.seq += 1,
+        9 => event.hash = Digest::of(b"other"),
+        _ => event.prev_hash = Digest::of(b"other"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_one_change_is_found(length in 1..20_usize, at in any::<prop::sample::Index>(), how in 0..11_usize) {
+        let campaign = campaign();
+        let mut events = chain(campaign, length);
+        prop_assert_eq!(verify(campaign, &events).unwrap(), events[length - 1].hash);
+        let at = at.index(length);
+        damage(&mut events[at], how);
+        let found = verify(campaign, &events).unwrap_err();
+        prop_assert!((at as u64 + 1..=at as u64 + 2).contains(&found.seq), "{}", found);
+    }
+
+    #[test]
+    fn a_change_that_hashes_itself_anew_is_found_at_the_next_event(length in 2..20_usize, at in any::<prop::sample::Index>()) {
+        let campaign = campaign();
+        let mut events = chain(campaign, length);
+        let at = at.index(length - 1);
+        let mut draft = events[at].draft.clone();
+        draft.action.push('x');
+        events[at] = link(events[at].seq, events[at].prev_hash, draft);
+        prop_assert_eq!(verify(campaign, &events).unwrap_err().seq, at as u64 + 2);
+    }
+
+    #[test]
+    fn removing_or_swapping_events_is_found(length in 2..20_usize, at in any::<prop::sample::Index>(), swap in any::<bool>()) {
+        let campaign = campaign();
+        let mut events = chain(campaign, length);
+        let head = events[length - 1].hash;
+        let at = at.index(length - 1);
+        if swap {
+            events.swap(at, at + 1);
+        } else {
+            events.remove(at);
+        }
+        prop_assert!(verify(campaign, &events).is_err());
+        // What is cut off at the end cannot be seen in the rest; the head says it.
+        let cut = &chain(campaign, length)[..length - 1];
+        prop_assert_ne!(verify(campaign, cut).unwrap(), head);
+    }
+}
+
+#[test]
+fn a_chain_cannot_pass_for_another() {
+    let events = chain(campaign(), 3);
+    assert!(verify(None, &events).is_err());
+    assert_eq!(verify(None, &[]).unwrap(), genesis(None));
+    assert_ne!(genesis(None), genesis(campaign()));
+}
+
+#[test]
+fn actors_are_read_back_as_they_were_written() {
+    let id = AgentId::from_uuid(uuid::Uuid::from_u128(5));
+    for actor in [
+        Actor::System,
+        Actor::Planner,
+        Actor::Judge,
+        Actor::Worker(id),
+        Actor::Agent(id),
+        Actor::Operator("ada:lovelace".to_owned()),
+    ] {
+        assert_eq!(actor.to_string().parse(), Ok(actor));
+    }
+    for wrong in ["", "root", "worker:", "worker:5", "robot:x"] {
+        assert!(wrong.parse::<Actor>().is_err(), "{wrong}");
+    }
+}
