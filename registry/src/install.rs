@@ -1,0 +1,354 @@
+//! Installation: admission in order, then one change of the truth.
+//!
+//! Nothing is kept of a component that is refused, and a version that is there is never replaced. A version that
+//! wants more than the one before it is kept but waits for consent, while the old one goes on. Called by the API and
+//! the CLI.
+
+use crate::Registry;
+use crate::inspect::{Inspection, inspect};
+use crate::refusal::{Refusal, Rule};
+use crate::scan::scan;
+use crate::selftest::{SelfTestResult, run_selftests};
+use crate::widening::widening;
+use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
+use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::change::{Change, Committed, Context, Guard, Write};
+use chimera_core::failpoint;
+use chimera_core::failure::{Failure, FailureKind};
+use chimera_core::ids::ApprovalId;
+use chimera_core::manifest::Manifest;
+use chimera_core::ports::{PortError, PortErrorKind};
+use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
+use chimera_sandbox::Prepared;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// A version that is installed now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Installed {
+    /// The version.
+    pub version: SkillVersion,
+    /// Not refused, but somebody should know: `rule: evidence`.
+    pub warnings: Vec<String>,
+    /// Whether it was there before.
+    pub outcome: InstallOutcome,
+}
+
+/// Whether an installation changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstallOutcome {
+    /// It was admitted and may be run.
+    New,
+    /// It was admitted; this open approval decides whether it may be run.
+    AwaitingConsent(ApprovalId),
+    /// The same bytes were installed before; nothing changed.
+    AlreadyThere,
+}
+
+/// A component that was not installed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// It broke a rule.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The host could not do it; the component may be fine.
+    #[error("the skill could not be installed: {0}")]
+    Host(PortError),
+}
+
+impl From<PortError> for InstallError {
+    fn from(error: PortError) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// A consent that could not be given or refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsentError {
+    /// No such open question about a version.
+    #[error("approval {0} is not an open question about a skill's version")]
+    NotOpen(ApprovalId),
+    /// There is nothing to run again here.
+    #[error("a version is consented to or refused; \"retry\" means nothing here")]
+    NoRetry,
+    /// The host could not do it.
+    #[error("the consent could not be kept: {0}")]
+    Host(#[from] PortError),
+}
+
+/// What a consent's approval carries.
+#[derive(Deserialize)]
+struct ConsentPayload {
+    skill: SkillRef,
+}
+
+struct Admitted {
+    inspection: Inspection,
+    manifest: Arc<Manifest>,
+}
+
+impl Registry {
+    /// Admits a component and makes it a version: see [`Rule::ALL`] for the order of the checks.
+    ///
+    /// # Errors
+    /// [`InstallError::Refused`] with rule, evidence and fix; [`InstallError::Host`] if the store failed.
+    pub async fn install(&self, wasm: Vec<u8>, actor: Actor) -> Result<Installed, InstallError> {
+        let _one_at_a_time = self.installing.lock().await;
+        let inspection = inspect_apart(&wasm).await?;
+        let versions = self.truth.skills(Some(&inspection.manifest.skill.name)).await?;
+        if let Some(same) = find_same(&versions, &inspection)? {
+            return self.already_there(same.clone(), wasm).await;
+        }
+        let admitted = self.admit(&wasm, inspection).await?;
+        let mut warnings = admitted.inspection.warnings.clone();
+        warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
+        let wider = consented(&versions).map(|old| widening(&old.manifest, &admitted.manifest)).unwrap_or_default();
+        let (version, approval) = self.keep(&wasm, &admitted, &versions, wider, actor).await?;
+        self.index.put(&version).await?;
+        let outcome = approval.map_or(InstallOutcome::New, InstallOutcome::AwaitingConsent);
+        Ok(Installed { version, warnings, outcome })
+    }
+
+    /// Runs the self-tests of a component without installing it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it breaks a rule before any self-test can run.
+    pub async fn selftest(&self, wasm: &[u8]) -> Result<Vec<SelfTestResult>, Refusal> {
+        let inspection = inspect_apart(wasm).await?;
+        let prepared = self.compile(wasm, &inspection).await?;
+        Ok(run_selftests(&self.sandbox, &prepared, &Arc::new(inspection.manifest)).await)
+    }
+
+    /// Carries out a human's answer to a question of kind [`ApprovalKind::Consent`]: approved, the version may be run;
+    /// rejected, it is suspended.
+    ///
+    /// # Errors
+    /// [`ConsentError`] if it is no such question, or was answered meanwhile.
+    pub async fn consent(
+        &self,
+        approval: ApprovalId,
+        answer: &Answer,
+        actor: Actor,
+    ) -> Result<SkillVersion, ConsentError> {
+        let not_open = || ConsentError::NotOpen(approval);
+        let asked = self.truth.approval(approval).await?.ok_or_else(not_open)?;
+        if asked.kind != ApprovalKind::Consent || asked.state != ApprovalState::Open {
+            return Err(not_open());
+        }
+        let ConsentPayload { skill } = serde_json::from_value(asked.payload.clone()).map_err(|_| not_open())?;
+        let (state, review) = match answer.decision {
+            HumanDecision::Approve => (SkillState::Active, ReviewStatus::Approved),
+            HumanDecision::Reject => (SkillState::Suspended, ReviewStatus::Rejected),
+            HumanDecision::Retry => return Err(ConsentError::NoRetry),
+        };
+        let cx = self.context(actor);
+        let mut change = Change::new();
+        change.guard(Guard::ApprovalOpen(approval));
+        change.write(Write::PutApproval(asked.decided(answer, &cx)));
+        change.write(Write::SetSkillState(skill.clone(), state));
+        let detail = json!({ "skill": skill, "approval": approval, "state": state, "note": answer.note });
+        change.audit(event("skill.consent_decided", review, detail, &cx));
+        failpoint::hit("registry.before_consent");
+        if let Committed::Stale(_) = self.truth.commit(change).await? {
+            return Err(not_open());
+        }
+        failpoint::hit("registry.after_consent");
+        self.refresh(&skill).await?.ok_or_else(not_open)
+    }
+
+    /// Tells the index what the truth says of a version now; returns that.
+    ///
+    /// # Errors
+    /// [`PortError`] if the truth cannot be read or the index cannot be written.
+    pub async fn refresh(&self, skill: &SkillRef) -> Result<Option<SkillVersion>, PortError> {
+        let version = self.find(skill).await?;
+        match &version {
+            Some(version) => self.index.put(version).await?,
+            None => self.index.remove(skill).await?,
+        }
+        Ok(version)
+    }
+
+    /// Puts every installed version into the index; returns their number. To be called at start.
+    ///
+    /// # Errors
+    /// [`PortError`] if the truth cannot be read or the index cannot be written.
+    pub async fn rebuild_index(&self) -> Result<usize, PortError> {
+        let versions = self.truth.skills(None).await?;
+        for version in &versions {
+            self.index.put(version).await?;
+        }
+        Ok(versions.len())
+    }
+
+    async fn already_there(&self, version: SkillVersion, wasm: Vec<u8>) -> Result<Installed, InstallError> {
+        // The bytes may have been lost or damaged since: keeping them again mends that.
+        self.blobs.put(&wasm).await?;
+        self.index.put(&version).await?;
+        let warnings = match version.state {
+            SkillState::Active => Vec::new(),
+            other => vec![format!("not-active: this version is {}", json!(other).as_str().unwrap_or("not active"))],
+        };
+        Ok(Installed { version, warnings, outcome: InstallOutcome::AlreadyThere })
+    }
+
+    async fn admit(&self, wasm: &[u8], inspection: Inspection) -> Result<Admitted, InstallError> {
+        let prepared = self.compile(wasm, &inspection).await?;
+        let manifest = Arc::new(inspection.manifest.clone());
+        let results = run_selftests(&self.sandbox, &prepared, &manifest).await;
+        let failed: Vec<&SelfTestResult> = results.iter().filter(|result| !result.is_passed()).collect();
+        if let Some(first) = failed.first() {
+            let told = first.problem.as_ref().map(ToString::to_string).unwrap_or_default();
+            let evidence =
+                format!("self-test \"{}\" ({} of {} failed): {told}", first.name, failed.len(), results.len());
+            let fix = "run `chimera skill test`, mend the skill or the expectation, and build again";
+            return Err(Refusal::new(Rule::SelfTestFailed, evidence, fix).into());
+        }
+        Ok(Admitted { inspection, manifest })
+    }
+
+    async fn compile(&self, wasm: &[u8], inspection: &Inspection) -> Result<Arc<Prepared>, Refusal> {
+        self.sandbox.prepare(&inspection.survey.digest, wasm).await.map_err(|failure| {
+            Refusal::new(
+                Rule::CompileFailed,
+                format!("the component cannot be prepared: {failure}"),
+                "build it against the served contract with current tools; a very large component may need to shrink",
+            )
+        })
+    }
+
+    async fn look_closer(
+        &self,
+        wasm: &[u8],
+        admitted: &Admitted,
+        versions: &[SkillVersion],
+    ) -> Result<Vec<String>, PortError> {
+        let everything = self.truth.skills(None).await?;
+        let names = everything.iter().map(|version| &version.skill.name);
+        let mut warnings: Vec<String> = scan(wasm, &admitted.manifest, names).iter().map(ToString::to_string).collect();
+        if admitted.manifest.selftests.is_empty() {
+            warnings.push("selftest-missing: it has no self-tests; add a `[[selftest]]` to skill.toml".to_owned());
+        }
+        let new = &admitted.manifest.skill.version;
+        if let Some(newer) = versions.iter().map(|old| &old.skill.version).filter(|old| *old > new).max() {
+            warnings.push(format!("older-version: {newer} is installed already, so {new} is not chosen for new plans"));
+        }
+        Ok(warnings)
+    }
+
+    async fn keep(
+        &self,
+        wasm: &[u8],
+        admitted: &Admitted,
+        versions: &[SkillVersion],
+        wider: Vec<String>,
+        actor: Actor,
+    ) -> Result<(SkillVersion, Option<ApprovalId>), InstallError> {
+        let cx = self.context(actor);
+        let digest = self.blobs.put(wasm).await?;
+        let section = &admitted.manifest.skill;
+        let skill = SkillRef { name: section.name.clone(), version: section.version.clone(), digest };
+        let state = if wider.is_empty() { SkillState::Active } else { SkillState::AwaitingConsent };
+        let size = wasm.len() as u64;
+        let version = SkillVersion {
+            skill: skill.clone(),
+            manifest: admitted.manifest.clone(),
+            state,
+            size,
+            installed_at: cx.now,
+        };
+        let mut change = Change::new();
+        change.guard(Guard::SkillAbsent(skill.clone()));
+        change.write(Write::PutSkill(version.clone()));
+        let approval = (!wider.is_empty()).then(|| consent_question(&skill, versions, &wider, &cx));
+        let id = approval.as_ref().map(|approval| approval.id);
+        change.audit.extend(approval.as_ref().map(|approval| {
+            let detail = json!({ "skill": skill, "approval": approval.id, "wants": wider });
+            event("skill.consent_asked", ReviewStatus::Pending, detail, &cx)
+        }));
+        change.writes.extend(approval.map(Write::PutApproval));
+        let detail = json!({ "skill": skill, "state": state, "size": size });
+        change.audit.insert(0, event("skill.installed", ReviewStatus::None, detail, &cx));
+        failpoint::hit("registry.before_install");
+        let committed = self.truth.commit(change).await?;
+        failpoint::hit("registry.after_install");
+        match committed {
+            Committed::Applied => Ok((version, id)),
+            Committed::Stale(_) => Err(InstallError::Host(PortError::new(
+                PortErrorKind::Unavailable,
+                format!("{skill} was installed by somebody else meanwhile; try again"),
+            ))),
+        }
+    }
+}
+
+/// The validation of 32 MiB takes a while: not on the runtime's own threads.
+async fn inspect_apart(wasm: &[u8]) -> Result<Inspection, Refusal> {
+    let bytes = wasm.to_vec();
+    let stopped =
+        || Refusal::new(Rule::InvalidComponent, "the inspection of the component stopped", "install it again");
+    tokio::task::spawn_blocking(move || inspect(&bytes)).await.unwrap_or_else(|_| Err(stopped()))
+}
+
+/// The installed version of the same name and version, which must have the same bytes.
+fn find_same<'v>(versions: &'v [SkillVersion], inspection: &Inspection) -> Result<Option<&'v SkillVersion>, Refusal> {
+    let section = &inspection.manifest.skill;
+    let Some(same) = versions.iter().find(|old| old.skill.version == section.version) else {
+        return Ok(None);
+    };
+    if same.skill.digest == inspection.survey.digest {
+        return Ok(Some(same));
+    }
+    Err(Refusal::new(
+        Rule::VersionImmutable,
+        format!(
+            "{} is installed with the digest {}; these bytes have {}",
+            same.skill, same.skill.digest, inspection.survey.digest
+        ),
+        "a version never changes: raise `version` in skill.toml and build again",
+    ))
+}
+
+/// The version whose wishes a human has agreed to: the newest that may be run, else the newest that once could.
+fn consented(versions: &[SkillVersion]) -> Option<&SkillVersion> {
+    let newest = |is_wanted: &dyn Fn(SkillState) -> bool| {
+        versions.iter().filter(|old| is_wanted(old.state)).max_by(|a, b| a.skill.version.cmp(&b.skill.version))
+    };
+    newest(&|state| state == SkillState::Active).or_else(|| newest(&|state| state != SkillState::AwaitingConsent))
+}
+
+fn consent_question(skill: &SkillRef, versions: &[SkillVersion], wider: &[String], cx: &Context<'_>) -> Approval {
+    let before = consented(versions).map(|old| old.skill.version.to_string());
+    let reason = format!(
+        "{skill} wants what {} did not: {}",
+        before.as_deref().unwrap_or("the version before"),
+        wider.join(", ")
+    );
+    Approval::open(
+        ApprovalKind::Consent,
+        format!("May {skill} be run?"),
+        chimera_core::text::truncated(reason, 2000),
+        json!({ "skill": skill, "before": before, "wants": wider }),
+        cx,
+    )
+}
+
+fn event(action: &str, review: ReviewStatus, detail: serde_json::Value, cx: &Context<'_>) -> AuditDraft {
+    AuditDraft {
+        campaign: None,
+        task: None,
+        action: action.to_owned(),
+        actor: cx.actor.clone(),
+        at: cx.now,
+        review,
+        detail,
+    }
+}
+
+/// A refusal as the failure of a task that wanted the skill.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(FailureKind::Permanent, refusal.rule.code(), refusal.to_string())
+    }
+}
