@@ -1,0 +1,284 @@
+//! The scheduler's own loops: planning, replanning, relaying to the queue, sweeping, and recovery at the start.
+//!
+//! Each turn claims rows of the outbox or asks the truth what is due, and hands every one to the scheduler; nothing is
+//! kept in memory between turns, so a kill at any moment loses nothing. No loop runs a skill. Started by the swarm.
+
+use super::scheduler::{Scheduler, done_with};
+use crate::error::{AgentError, AgentErrorKind};
+use crate::runner::{self, Turn};
+use chimera_core::audit::Actor;
+use chimera_core::campaign::CampaignState;
+use chimera_core::change::{Outbox, OutboxTopic};
+use chimera_core::failpoint;
+use chimera_core::failure::codes;
+use chimera_core::ids::{AgentId, TaskId};
+use chimera_core::machine::{LeaseEnd, TaskEvent};
+use chimera_core::ports::listen::Heard;
+use chimera_core::ports::{Notice, TaskFilter};
+use chimera_core::task::{Task, TaskState};
+use futures::FutureExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// For how long a row is claimed: a process that dies with it lets it go after that.
+const CLAIM: Duration = Duration::from_secs(30);
+/// How many rows one turn of the relay takes.
+const RELAY_BATCH: u32 = 128;
+/// How many things are done at once within a turn; the store joins their commits into few.
+const AT_ONCE: usize = 32;
+
+impl Scheduler {
+    /// Wakes the loops when the truth tells of new rows.
+    pub(crate) async fn listen(&self, cancel: CancellationToken) {
+        loop {
+            let mut listener = self.truth().subscribe();
+            loop {
+                let heard = tokio::select! {
+                    () = cancel.cancelled() => return,
+                    heard = listener.next() => heard,
+                };
+                match heard {
+                    Heard::Notice(Notice::Outbox(topic)) => self.wake(topic),
+                    Heard::Notice(_) => {}
+                    Heard::Missed => {
+                        for topic in [OutboxTopic::Dispatch, OutboxTopic::Judge, OutboxTopic::Plan, OutboxTopic::Replan]
+                        {
+                            self.wake(topic);
+                        }
+                    }
+                    Heard::Closed => break,
+                }
+            }
+            // The truth is closing; the polls go on until the swarm is told to stop.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    fn wake(&self, topic: OutboxTopic) {
+        let wakes = self.wakes();
+        match topic {
+            OutboxTopic::Dispatch => wakes.relay.notify_one(),
+            OutboxTopic::Judge => wakes.judge.notify_one(),
+            OutboxTopic::Plan => wakes.plan.notify_one(),
+            OutboxTopic::Replan => wakes.replan.notify_one(),
+        }
+    }
+
+    pub(crate) async fn claim(&self, topic: OutboxTopic, limit: u32) -> Result<Vec<Outbox>, AgentError> {
+        let now = self.clock().now();
+        Ok(self.truth().claim_outbox(topic, now, now.plus(CLAIM), limit).await?)
+    }
+
+    /// One turn of the planner: campaigns that want a plan.
+    ///
+    /// # Errors
+    /// `Unavailable` when the truth cannot be asked; a single campaign's trouble is logged and tried again.
+    pub(crate) async fn plan_turn(&self) -> Result<Turn, AgentError> {
+        let rows = self.claim(OutboxTopic::Plan, 4).await?;
+        for row in &rows {
+            if let Err(error) = self.plan_row(row).await {
+                log_row("plan", row, &error);
+            }
+        }
+        Ok(turn(&rows))
+    }
+
+    async fn plan_row(&self, row: &Outbox) -> Result<(), AgentError> {
+        let campaign = match row.campaign {
+            Some(id) => self.truth().campaign(id).await?,
+            None => None,
+        };
+        let Some(campaign) = campaign.filter(|campaign| campaign.state == CampaignState::Planning) else {
+            return self.drop_row(row).await;
+        };
+        let started = Instant::now();
+        let planned = self.decomposer().plan(&campaign).await;
+        let plan_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        failpoint::hit("planner.before_plan_commit");
+        match planned {
+            Ok(plan) => self.accept_plan(&campaign, plan, plan_ms, done_with(row.id)).await,
+            Err(failure) if failure.code == codes::HOST => Err(AgentError::Unavailable(failure.message)),
+            Err(failure) => self.refuse_plan(&campaign, failure, done_with(row.id)).await,
+        }
+    }
+
+    /// One turn of the replanner: tasks that failed for good.
+    ///
+    /// # Errors
+    /// As [`Scheduler::plan_turn`].
+    pub(crate) async fn replan_turn(&self) -> Result<Turn, AgentError> {
+        let rows = self.claim(OutboxTopic::Replan, 16).await?;
+        for row in &rows {
+            match self.replan(row).await {
+                Err(error) if error.kind() == AgentErrorKind::NotFound => self.drop_row(row).await?,
+                Err(error) => log_row("replan", row, &error),
+                Ok(()) => {}
+            }
+        }
+        Ok(turn(&rows))
+    }
+
+    /// One turn of the relay: ready tasks go to the queue.
+    ///
+    /// # Errors
+    /// `Unavailable` when truth or queue cannot be reached; the rows are claimed again later.
+    pub(crate) async fn relay_turn(&self) -> Result<Turn, AgentError> {
+        let rows = self.claim(OutboxTopic::Dispatch, RELAY_BATCH).await?;
+        if rows.is_empty() {
+            return Ok(Turn::Idle);
+        }
+        let mut reads = Vec::new();
+        for row in &rows {
+            if let Some(task) = row.task {
+                reads.push(async move { (row, self.truth().task(task).await) }.boxed());
+            }
+        }
+        let mut ready: Vec<(&Outbox, Task)> = Vec::new();
+        let mut obsolete: Vec<&Outbox> = rows.iter().filter(|row| row.task.is_none()).collect();
+        for (row, task) in runner::all(reads, AT_ONCE).await {
+            match task? {
+                Some(task) if matches!(task.state, TaskState::Pending | TaskState::Queued) => ready.push((row, task)),
+                _ => obsolete.push(row),
+            }
+        }
+        self.push(ready.iter().map(|(_, task)| task)).await?;
+        failpoint::hit("relay.after_push");
+        self.wakes().queue.notify_waiters();
+        let mut settling = Vec::new();
+        let obsolete = obsolete.into_iter().map(|row| (row, None));
+        for (row, task) in ready.iter().map(|(row, task)| (*row, Some(task))).chain(obsolete) {
+            settling.push(
+                async move {
+                    if let Err(error) = self.settle_relayed(row, task).await {
+                        log_row("relay", row, &error);
+                    }
+                }
+                .boxed(),
+            );
+        }
+        runner::all(settling, AT_ONCE).await;
+        Ok(Turn::Worked)
+    }
+
+    async fn settle_relayed(&self, row: &Outbox, task: Option<&Task>) -> Result<(), AgentError> {
+        if let Some(task) = task.filter(|task| task.state == TaskState::Pending) {
+            match self.apply_with(task.id, TaskEvent::Enqueued, &done_with(row.id), Actor::System).await {
+                // A worker may have been faster than this row: then there is nothing left to mark.
+                Err(error) if error.kind() == AgentErrorKind::Conflict => {}
+                other => return other.map(|_| ()),
+            }
+        }
+        self.drop_row(row).await
+    }
+
+    pub(crate) async fn drop_row(&self, row: &Outbox) -> Result<(), AgentError> {
+        self.commit(done_with(row.id)).await.map(|_| ())
+    }
+
+    async fn push<'t>(&self, tasks: impl Iterator<Item = &'t Task>) -> Result<(), AgentError> {
+        let mut by_shard: BTreeMap<String, Vec<(TaskId, u8)>> = BTreeMap::new();
+        for task in tasks {
+            by_shard.entry(task.planner_id.clone()).or_default().push((task.id, task.priority));
+        }
+        for (planner_id, tasks) in by_shard {
+            self.queue().push(&planner_id, &tasks, self.clock().now()).await?;
+        }
+        Ok(())
+    }
+
+    /// One turn of the sweeper: leases that ran out and retries that are due.
+    ///
+    /// # Errors
+    /// `Unavailable` when the truth cannot be asked.
+    pub(crate) async fn sweep_turn(&self) -> Result<Turn, AgentError> {
+        let now = self.clock().now();
+        let expired = self.truth().expired_leases(now, 200).await?;
+        let due = self.truth().due_retries(now, 200).await?;
+        let lost = TaskEvent::LeaseExpired { cause: LeaseEnd::WorkerLost };
+        let expired = expired.iter().map(|task| (task, lost.clone()));
+        let mut jobs = Vec::new();
+        for (task, event) in expired.chain(due.iter().map(|task| (task, TaskEvent::RetryDue))) {
+            jobs.push(self.sweep_one(task, event).boxed());
+        }
+        runner::all(jobs, AT_ONCE).await;
+        Ok(Turn::Idle)
+    }
+
+    async fn sweep_one(&self, task: &Task, event: TaskEvent) {
+        // The revision that was seen to be due is the one that is moved: a heartbeat in between must win.
+        match self.try_apply_at(task, event).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == AgentErrorKind::Conflict => {}
+            Err(error) => tracing::warn!(task = %task.id, %error, "could not be swept; the next sweep tries again"),
+        }
+    }
+
+    async fn try_apply_at(&self, task: &Task, event: TaskEvent) -> Result<(), AgentError> {
+        let mut extra = chimera_core::change::Change::new();
+        extra.guard(chimera_core::change::Guard::TaskRev(task.id, task.rev));
+        self.apply_with(task.id, event, &extra, Actor::System).await.map(|_| ())
+    }
+
+    /// Puts every task that is queued in the truth on the queue again: idempotent, and what makes losing a queue harmless.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(crate) async fn redrive_turn(&self) -> Result<Turn, AgentError> {
+        let filter = TaskFilter { states: vec![TaskState::Queued], ..TaskFilter::default() };
+        let queued = self.truth().tasks(&filter).await?;
+        if !queued.is_empty() {
+            self.push(queued.iter()).await?;
+            self.wakes().queue.notify_waiters();
+        }
+        Ok(Turn::Idle)
+    }
+
+    /// Puts right what a killed process left: lifts claims, ends the leases of this host's own workers without blame, and
+    /// fills the queue. To be called once at the start, by the only process that owns the data.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn recover(&self, local_workers: &BTreeSet<AgentId>) -> Result<(), AgentError> {
+        self.truth().release_outbox_claims().await?;
+        self.queue().release_claims().await?;
+        let filter = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
+        loop {
+            let running = self.truth().tasks(&filter).await?;
+            let is_local =
+                |task: &&Task| task.lease.as_ref().is_some_and(|lease| local_workers.contains(&lease.worker));
+            let orphans: Vec<&Task> = running.iter().filter(is_local).collect();
+            if orphans.is_empty() {
+                break;
+            }
+            let mut moved = 0;
+            for task in orphans {
+                let event = TaskEvent::LeaseExpired { cause: LeaseEnd::HostRestarted };
+                match self.apply(task.id, event, Actor::System).await {
+                    Ok(_) => moved += 1,
+                    Err(error) if error.kind() == AgentErrorKind::Conflict => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if moved == 0 {
+                break;
+            }
+        }
+        self.redrive_turn().await.map(|_| ())
+    }
+}
+
+fn turn(rows: &[Outbox]) -> Turn {
+    if rows.is_empty() { Turn::Idle } else { Turn::Worked }
+}
+
+fn log_row(what: &str, row: &Outbox, error: &AgentError) {
+    if error.kind() == AgentErrorKind::Conflict {
+        tracing::debug!(what, row = %row.id, %error, "somebody else handled the row");
+    } else {
+        tracing::warn!(what, row = %row.id, %error, "the row is tried again when its claim ends");
+    }
+}

@@ -1,0 +1,300 @@
+//! Tasks without a campaign, and leases for workers: what `POST /assign_task` and a polling worker ask for.
+//!
+//! A task given twice with the same content is one task; with other content it is refused. Nothing here runs a skill.
+//! Called by the API and the worker pool.
+
+use super::campaign_file::LimitsWish;
+use super::catalogue::Catalogue;
+use super::scheduler::{CommitResult, Scheduler, stale};
+use crate::error::{AgentError, AgentErrorKind};
+use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::campaign::new_task;
+use chimera_core::change::{Change, Outbox, OutboxTopic, Write};
+use chimera_core::clock::Timestamp;
+use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::ids::{AgentId, LeaseId, SpecId, TaskId};
+use chimera_core::machine::TaskEvent;
+use chimera_core::ports::Queued;
+use chimera_core::task::{Lease, Task, TaskSpec, TaskState, Usage};
+use chimera_core::text::{printable, truncated};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long `assign` waits for a worker to take the task.
+pub const ASSIGN_WAIT: Duration = Duration::from_millis(250);
+/// How long a task that was taken from the queue stays invisible to others.
+const INVISIBLE: Duration = Duration::from_secs(30);
+/// Longest description of a standalone task in bytes.
+const MAX_GOAL: usize = 2048;
+
+/// What a standalone task has to do: the `spec` of `POST /assign_task`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssignSpec {
+    /// `namespace/name`, or `namespace/name@requirement`.
+    pub skill: String,
+    /// The input.
+    #[serde(default)]
+    pub input: Value,
+    /// Tighter limits than the skill's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsWish>,
+    /// What it is for, in words; at most 2 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
+    /// A JSON subset that the output must contain, else a human is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Value>,
+}
+
+/// What became of an assigned task: the answer of `POST /assign_task`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Whether a worker has it.
+    pub status: AssignStatus,
+    /// The worker that leased it.
+    pub assigned_worker_id: Option<AgentId>,
+}
+
+/// Whether a worker has an assigned task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AssignStatus {
+    /// A worker leased it (and may be done with it already).
+    Assigned,
+    /// It waits for a worker.
+    Queued,
+}
+
+/// A task that was leased, with what it has to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeasedTask {
+    /// The task, running, with its lease.
+    pub task: Task,
+    /// What it has to do.
+    pub spec: TaskSpec,
+}
+
+impl Scheduler {
+    /// Makes a standalone task, once, and waits up to [`ASSIGN_WAIT`] for a worker to lease it.
+    ///
+    /// `priority` is 0 to 9, higher first; after `deadline` it is not started any more.
+    ///
+    /// # Errors
+    /// `Invalid` when the spec cannot be done (unknown skill, input that does not fit, a priority over 9); `Conflict` when
+    /// the id belongs to a task with other content; `Unavailable`.
+    pub async fn assign(
+        &self,
+        id: TaskId,
+        spec: AssignSpec,
+        priority: u8,
+        deadline: Option<Timestamp>,
+        actor: Actor,
+    ) -> Result<Assigned, AgentError> {
+        let leased = self.when_leased(id);
+        let made = self.make_once(id, spec, priority, deadline, actor).await;
+        let answer = match made {
+            Ok(Made::New) => match tokio::time::timeout(ASSIGN_WAIT, leased).await {
+                Ok(Ok(worker)) => Ok(Assigned { status: AssignStatus::Assigned, assigned_worker_id: Some(worker) }),
+                _ => Ok(Assigned { status: AssignStatus::Queued, assigned_worker_id: None }),
+            },
+            Ok(Made::Before(task)) => {
+                drop(leased);
+                let waits = matches!(task.state, TaskState::Pending | TaskState::Queued) && task.worker_id.is_none();
+                let status = if waits { AssignStatus::Queued } else { AssignStatus::Assigned };
+                Ok(Assigned { status, assigned_worker_id: task.worker_id })
+            }
+            Err(error) => {
+                drop(leased);
+                Err(error)
+            }
+        };
+        self.stop_waiting(id);
+        answer
+    }
+
+    async fn make_once(
+        &self,
+        id: TaskId,
+        spec: AssignSpec,
+        priority: u8,
+        deadline: Option<Timestamp>,
+        actor: Actor,
+    ) -> Result<Made, AgentError> {
+        if priority > 9 {
+            return Err(AgentError::Invalid(format!("priority {priority} is outside 0 to 9")));
+        }
+        let shard = usize::from(id.as_uuid().as_bytes()[15]) % self.inner.assigning.len();
+        let _alone = self.inner.assigning[shard].lock().await;
+        let catalogue = Catalogue::read(self.truth().as_ref()).await?;
+        if let Some(task) = self.truth().task(id).await? {
+            return self.same_as_before(task, &spec, priority, deadline).await;
+        }
+        let version = catalogue.require(&spec.skill).map_err(AgentError::Invalid)?;
+        chimera_core::json::check_schema(&version.manifest.io.input, &spec.input)
+            .map_err(|problem| AgentError::Invalid(format!("the input does not fit {}: {problem}", version.skill)))?;
+        let cx = self.context(actor);
+        let task_spec = TaskSpec {
+            id: SpecId::new(cx.ids),
+            goal: goal_of(&spec, &version.manifest.skill.summary),
+            skill: version.skill.clone(),
+            input: spec.input,
+            limits: spec.limits.unwrap_or_default().within(version.manifest.limits),
+            expect: spec.expect,
+        };
+        let task = Task {
+            id,
+            planner_id: self.planner_id().to_owned(),
+            spec_id: task_spec.id,
+            priority,
+            deadline,
+            ..new_task(&cx)
+        };
+        let mut change = Change::new();
+        change.audit(AuditDraft {
+            campaign: None,
+            task: Some(id),
+            action: "task.created".to_owned(),
+            actor: cx.actor.clone(),
+            at: cx.now,
+            review: ReviewStatus::None,
+            detail: json!({ "skill": task_spec.skill.to_string(), "digest": task_spec.skill.digest }),
+        });
+        change.write(Write::PutSpec(task_spec));
+        change.write(Write::PutOutbox(Outbox::for_task(OutboxTopic::Dispatch, &task, &cx)));
+        change.writes.insert(1, Write::PutTask(task));
+        match self.commit(change).await? {
+            CommitResult::Applied => Ok(Made::New),
+            CommitResult::Stale(guard) => Err(stale(&guard)),
+        }
+    }
+
+    async fn same_as_before(
+        &self,
+        task: Task,
+        wanted: &AssignSpec,
+        priority: u8,
+        deadline: Option<Timestamp>,
+    ) -> Result<Made, AgentError> {
+        let spec = self.spec_of(&task).await?;
+        let (name, requirement) = super::campaign_file::parse_skill(&wanted.skill).map_err(AgentError::Invalid)?;
+        let same_skill =
+            spec.skill.name == name && requirement.is_none_or(|requirement| requirement.matches(&spec.skill.version));
+        let same_limits = wanted.limits.unwrap_or_default().within(spec.limits) == spec.limits;
+        let same = same_skill
+            && same_limits
+            && task.campaign.is_none()
+            && spec.input == wanted.input
+            && spec.expect == wanted.expect
+            && task.priority == priority
+            && task.deadline == deadline;
+        if same {
+            return Ok(Made::Before(Box::new(task)));
+        }
+        Err(AgentError::Conflict(format!("task {} exists already with other content: use a new task_id", task.id)))
+    }
+
+    pub(crate) async fn spec_of(&self, task: &Task) -> Result<TaskSpec, AgentError> {
+        let spec = self.truth().spec(task.spec_id).await?;
+        spec.ok_or_else(|| AgentError::Unavailable(format!("the specification of task {} is missing", task.id)))
+    }
+
+    /// Leases the next ready task to an agent; none when there is none. For workers that come in through the API.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn lease_next(&self, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
+        // What is on the queue but no longer ready costs a turn each; a caller with none left simply asks again.
+        for _ in 0..16 {
+            let Some(item) = self.claim_queue(1).await?.pop() else { return Ok(None) };
+            if let Some(leased) = self.take(&item, agent).await? {
+                return Ok(Some(leased));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that a worker is alive; the lease lasts [`Lease::DURATION`] from now.
+    ///
+    /// # Errors
+    /// `Conflict` when lease or attempt are not current any more: drop the run. `NotFound`, `Unavailable`.
+    pub async fn heartbeat(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        attempt: u32,
+        agent: AgentId,
+    ) -> Result<(), AgentError> {
+        let until = self.clock().now().plus(Lease::DURATION);
+        self.apply(task, TaskEvent::Heartbeat { lease, attempt, until }, Actor::Worker(agent)).await.map(|_| ())
+    }
+
+    pub(crate) async fn claim_queue(&self, limit: u32) -> Result<Vec<Queued>, AgentError> {
+        let now = self.clock().now();
+        Ok(self.queue().claim(self.planner_id(), limit, now, now.plus(INVISIBLE)).await?)
+    }
+
+    /// Leases a task that was claimed from the queue; none when it is not ready any more.
+    pub(crate) async fn take(&self, item: &Queued, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
+        let task = self.truth().task(item.task).await?;
+        let Some(task) = task.filter(|task| matches!(task.state, TaskState::Pending | TaskState::Queued)) else {
+            self.ack(item).await;
+            return Ok(None);
+        };
+        let now = self.clock().now();
+        let lease = Lease { id: LeaseId::new(self.ids().as_ref()), worker: agent, until: now.plus(Lease::DURATION) };
+        let mut seen = Change::new();
+        seen.write(Write::TouchAgent(agent, now));
+        match self.apply_with(task.id, TaskEvent::Leased { lease }, &seen, Actor::Worker(agent)).await {
+            Ok(task) => {
+                self.ack(item).await;
+                self.check_leased(task, agent).await
+            }
+            // Not acknowledged: it is seen again, and found to be somebody's or nobody's then.
+            Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A task past its deadline, or without a specification, is not started.
+    async fn check_leased(&self, task: Task, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
+        let late = task.deadline.is_some_and(|deadline| deadline <= self.clock().now());
+        let spec = match self.spec_of(&task).await {
+            Ok(spec) if !late => return Ok(Some(LeasedTask { task, spec })),
+            Ok(spec) => spec,
+            Err(error) => return Err(error),
+        };
+        let Some(lease) = &task.lease else { return Ok(None) };
+        let failure =
+            Failure::new(FailureKind::Permanent, codes::DEADLINE, "its deadline passed before a worker could start it");
+        let event = TaskEvent::Failed {
+            lease: lease.id,
+            attempt: task.attempt,
+            failure,
+            usage: Usage::default(),
+            skill: spec.skill,
+        };
+        match self.apply(task.id, event, Actor::Worker(agent)).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == AgentErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ack(&self, item: &Queued) {
+        if let Err(error) = self.queue().ack(self.planner_id(), &item.receipt).await {
+            tracing::warn!(task = %item.task, %error, "a task could not be taken off the queue; it is seen again and skipped");
+        }
+    }
+}
+
+enum Made {
+    New,
+    Before(Box<Task>),
+}
+
+fn goal_of(spec: &AssignSpec, summary: &str) -> String {
+    let goal = spec.goal.as_deref().map(str::trim).filter(|goal| !goal.is_empty()).unwrap_or(summary);
+    truncated(printable(goal), MAX_GOAL)
+}

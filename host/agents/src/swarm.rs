@@ -1,0 +1,190 @@
+//! The swarm: planner, workers and judge of one process, started and stopped together.
+//!
+//! It wires the rooms it is given and keeps their loops alive; it decides nothing. Every loop may be killed at any moment
+//! and starts where the truth says. Called by the server and the demo.
+
+use crate::error::AgentError;
+use crate::judge::Judge;
+use crate::judge::hitl::Hitl;
+use crate::planner::decomposer::Decomposer;
+use crate::planner::scheduler::{Scheduler, SchedulerDeps};
+use crate::runner;
+use crate::worker::executor::{Executor, ExecutorDeps};
+use crate::worker::pool::Pool;
+use chimera_core::clock::Clock;
+use chimera_core::ids::{AgentId, IdSource};
+use chimera_core::ports::{McpGateway, MemoryIndex, Queue, SecretsPort, SkillIndex, Truth};
+use chimera_registry::Registry;
+use chimera_sandbox::Sandbox;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a loop waits for a wake-up before it looks by itself.
+const POLL: Duration = Duration::from_millis(500);
+/// How often leases, retries and deadlines are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How often queued tasks are put on the queue again.
+const REDRIVE: Duration = Duration::from_secs(10);
+
+/// What a swarm works with.
+#[derive(Clone)]
+pub struct SwarmDeps {
+    /// The truth.
+    pub truth: Arc<dyn Truth>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Where skills come from.
+    pub registry: Arc<Registry>,
+    /// Where they run.
+    pub sandbox: Sandbox,
+    /// What opens the outside world for a run.
+    pub gateway: Arc<dyn McpGateway>,
+    /// The index of skills.
+    pub skill_index: Arc<dyn SkillIndex>,
+    /// The index of agents' memory, already filled.
+    pub memory_index: Arc<dyn MemoryIndex>,
+    /// Which secrets are configured; [`chimera_core::ports::Deny`] when none are.
+    pub secrets: Arc<dyn SecretsPort>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where new ids come from.
+    pub ids: Arc<dyn IdSource>,
+    /// How many tasks run at once, 1 to [`crate::worker::pool::MAX_WORKERS`].
+    pub workers: usize,
+    /// The shard.
+    pub planner_id: String,
+}
+
+/// Starts swarms.
+#[derive(Debug)]
+pub struct Swarm;
+
+/// A running swarm.
+#[derive(Debug)]
+pub struct SwarmHandle {
+    scheduler: Scheduler,
+    judge: Judge,
+    hitl: Hitl,
+    pool: Pool,
+    stop: CancellationToken,
+    loops: TaskTracker,
+}
+
+impl Swarm {
+    /// Recovers what a killed process left, then starts every loop. To be called by the only process that owns the data.
+    ///
+    /// # Errors
+    /// `Unavailable` when truth or queue cannot be read.
+    pub async fn start(deps: SwarmDeps) -> Result<SwarmHandle, AgentError> {
+        let scheduler = Scheduler::new(SchedulerDeps {
+            truth: deps.truth.clone(),
+            queue: deps.queue,
+            clock: deps.clock.clone(),
+            ids: deps.ids,
+            decomposer: Decomposer::new(deps.truth.clone(), deps.skill_index),
+            planner_id: deps.planner_id,
+        });
+        let executor = Executor::new(ExecutorDeps {
+            truth: deps.truth,
+            registry: deps.registry.clone(),
+            sandbox: deps.sandbox,
+            gateway: deps.gateway,
+            memory: deps.memory_index,
+            secrets: deps.secrets,
+            clock: deps.clock,
+        });
+        let stop = CancellationToken::new();
+        let pool = Pool::open(scheduler.clone(), executor, deps.workers, stop.clone()).await?;
+        scheduler.recover(&pool.workers()).await?;
+        let judge = Judge::new(scheduler.clone());
+        let hitl = Hitl::new(scheduler.clone(), deps.registry);
+        let handle = SwarmHandle { scheduler, judge, hitl, pool, stop, loops: TaskTracker::new() };
+        handle.start_loops();
+        Ok(handle)
+    }
+}
+
+impl SwarmHandle {
+    /// What campaigns are made with and tasks are moved by.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// What evaluates tasks.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// What takes human answers.
+    pub fn hitl(&self) -> &Hitl {
+        &self.hitl
+    }
+
+    /// The ids of the host's own workers.
+    pub fn workers(&self) -> BTreeSet<AgentId> {
+        self.pool.workers()
+    }
+
+    /// Stops taking work, drops what runs (its leases are given back at the next start), and waits for the loops.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.loops.close();
+        self.loops.wait().await;
+    }
+
+    fn start_loops(&self) {
+        let spawn = |name: &'static str, which: Loop| {
+            let (scheduler, judge, hitl, stop) =
+                (self.scheduler.clone(), self.judge.clone(), self.hitl.clone(), self.stop.clone());
+            self.loops.spawn(async move { which.run(name, scheduler, judge, hitl, stop).await });
+        };
+        spawn("plan", Loop::Plan);
+        spawn("replan", Loop::Replan);
+        spawn("relay", Loop::Relay);
+        spawn("judge", Loop::Judge);
+        spawn("sweep", Loop::Sweep);
+        spawn("expiry", Loop::Expiry);
+        spawn("redrive", Loop::Redrive);
+        let (scheduler, stop) = (self.scheduler.clone(), self.stop.clone());
+        self.loops.spawn(async move { scheduler.listen(stop).await });
+        let pool = self.pool.clone();
+        self.loops.spawn(async move { pool.work().await });
+    }
+}
+
+impl Drop for SwarmHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Loop {
+    Plan,
+    Replan,
+    Relay,
+    Judge,
+    Sweep,
+    Expiry,
+    Redrive,
+}
+
+impl Loop {
+    async fn run(self, name: &'static str, scheduler: Scheduler, judge: Judge, hitl: Hitl, stop: CancellationToken) {
+        let never = Notify::new();
+        let wakes = scheduler.wakes();
+        match self {
+            Self::Plan => runner::run(name, stop, &wakes.plan, POLL, || scheduler.plan_turn()).await,
+            Self::Replan => runner::run(name, stop, &wakes.replan, POLL, || scheduler.replan_turn()).await,
+            Self::Relay => runner::run(name, stop, &wakes.relay, POLL, || scheduler.relay_turn()).await,
+            Self::Judge => runner::run(name, stop, &wakes.judge, POLL, || judge.turn()).await,
+            Self::Sweep => runner::run(name, stop, &never, SWEEP, || scheduler.sweep_turn()).await,
+            Self::Expiry => runner::run(name, stop, &never, SWEEP, || hitl.expiry_turn()).await,
+            Self::Redrive => runner::run(name, stop, &never, REDRIVE, || scheduler.redrive_turn()).await,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A skill that calls another skill.
+//!
+//! The callee must be declared by the caller's manifest, runs within what is left of the caller's time and fuel, sees its
+//! own memory, and reaches no MCP tool: a call's number in the ledger belongs to the task, and two skills must never
+//! share one. Calls nest at most four deep. Made by the executor for each run.
+
+use super::executor::Executor;
+use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of, callee_failed};
+use async_trait::async_trait;
+use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::json::check_schema;
+use chimera_core::manifest::{Limits, Manifest};
+use chimera_core::ports::{Budget, Deny, HostError, HostPorts, SkillsPort};
+use chimera_core::skill::{SkillName, SkillRef};
+use chimera_core::task::Outcome;
+use chimera_sandbox::{RunEnd, RunRequest};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// How deep skills may call each other.
+pub(crate) const MAX_DEPTH: u32 = 4;
+
+/// Who broke the rules, when it was not the task's own skill.
+#[derive(Debug, Default)]
+pub(crate) struct Blame(Mutex<Option<SkillRef>>);
+
+impl Blame {
+    fn put(&self, skill: SkillRef) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(skill);
+    }
+
+    pub(crate) fn take(&self) -> Option<SkillRef> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The skills port of one run.
+pub(crate) struct Callees {
+    pub(crate) executor: Executor,
+    pub(crate) run: RunIdentity,
+    pub(crate) caller: Arc<Manifest>,
+    pub(crate) depth: u32,
+    pub(crate) blame: Arc<Blame>,
+}
+
+#[async_trait]
+impl SkillsPort for Callees {
+    async fn call(
+        &self,
+        ordinal: u32,
+        name: &SkillName,
+        input: Value,
+        budget: Budget,
+    ) -> Result<(Outcome, u64), HostError> {
+        let declared = self.caller.capabilities.skills.iter().find(|dependency| dependency.name == *name);
+        let Some(declared) = declared else {
+            let message = format!("the manifest does not declare that it calls `{name}`");
+            return Err(Failure::new(FailureKind::Security, codes::NOT_DECLARED, message).into());
+        };
+        if self.depth >= MAX_DEPTH {
+            let message = format!("skills call each other at most {MAX_DEPTH} deep");
+            return Err(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message).into());
+        }
+        let found = self.executor.registry().resolve(name, Some(&declared.version)).await?;
+        let Some(version) = found else {
+            let message = format!("no active version of `{name}` meets `{}`: install one", declared.version);
+            return Err(Failure::new(FailureKind::Permanent, "skill-missing", message).into());
+        };
+        let loaded = self.executor.registry().load(&version.skill).await?;
+        let manifest = loaded.version.manifest.clone();
+        check_schema(&manifest.io.input, &input).map_err(|problem| {
+            Failure::new(FailureKind::InvalidInput, codes::INPUT_INVALID, format!("input of {name}: {problem}"))
+        })?;
+        let remaining = budget.deadline.saturating_duration_since(Instant::now());
+        let limits = Limits {
+            time_ms: manifest.limits.time_ms.min(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX)).max(1),
+            fuel: manifest.limits.fuel.min(budget.fuel).max(1),
+            ..manifest.limits
+        };
+        let request = RunRequest {
+            task_id: self.run.task.to_string(),
+            campaign: self.run.campaign.map(|id| id.to_string()),
+            input,
+            limits,
+            manifest: manifest.clone(),
+            deadline: budget.deadline,
+        };
+        let ports = self.ports_for(ordinal, name, manifest.clone());
+        // Boxed: a run may call a run.
+        let report = Box::pin(self.executor.sandbox().run(&loaded.prepared, request, ports)).await;
+        match report.end {
+            RunEnd::Finished(outcome) => match check_schema(&manifest.io.output, &outcome.output) {
+                Ok(()) => Ok((outcome, report.usage.fuel)),
+                Err(problem) => {
+                    let message = format!("output of {name}: {problem}");
+                    Err(Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, message).into())
+                }
+            },
+            RunEnd::Failed(failure) => {
+                if failure.kind == FailureKind::Security {
+                    self.blame.put(version.skill);
+                }
+                Err(callee_failed(name, failure).into())
+            }
+            RunEnd::Suspended(_) | RunEnd::Diverged(_) => {
+                let message = format!("skill {name} cannot wait for a human inside another skill");
+                Err(Failure::new(FailureKind::Permanent, codes::HOST, message).into())
+            }
+        }
+    }
+}
+
+impl Callees {
+    fn ports_for(&self, ordinal: u32, name: &SkillName, manifest: Arc<Manifest>) -> HostPorts {
+        let run =
+            RunIdentity { agent: agent_of(name), path: format!("{}{ordinal}/", self.run.path), ..self.run.clone() };
+        let ports = Arc::new(TruthPorts {
+            run: run.clone(),
+            truth: self.executor.truth().clone(),
+            memory: self.executor.memory().clone(),
+            clock: self.executor.clock().clone(),
+        });
+        HostPorts {
+            mcp: Arc::new(Deny),
+            memory: ports.clone(),
+            scratch: ports.clone(),
+            trends: ports.clone(),
+            skills: Arc::new(Self {
+                executor: self.executor.clone(),
+                run,
+                caller: manifest.clone(),
+                depth: self.depth + 1,
+                blame: self.blame.clone(),
+            }),
+            secrets: Arc::new(DeclaredSecrets { manifest, configured: self.executor.secrets().clone() }),
+            progress: ports,
+            // What the callee was told is part of one answer to its caller, and journalled as that.
+            journal: Arc::new(Deny),
+            clock: self.executor.clock().clone(),
+            seed: rand::random(),
+        }
+    }
+}

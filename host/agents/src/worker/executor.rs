@@ -1,0 +1,263 @@
+//! Runs one leased task: resolve and load the skill version, check the input, run it in the sandbox with the ports of
+//! this run, check the output.
+//!
+//! One deadline covers all of it, compiling included, and the run is dropped soon after it whatever happens. The executor
+//! writes no state: the reporter does. Called by the worker pool.
+
+use super::callee::{Blame, Callees};
+use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of};
+use crate::planner::LeasedTask;
+use chimera_core::clock::Clock;
+use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::json::check_schema;
+use chimera_core::manifest::Limits;
+use chimera_core::ports::{HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
+use chimera_core::skill::SkillRef;
+use chimera_core::task::{Lease, Usage};
+use chimera_registry::{LoadedSkill, Registry};
+use chimera_sandbox::{RunEnd, RunReport, RunRequest, Sandbox};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// No task runs longer, whatever its limits say.
+pub const TASK_CAP: Duration = Duration::from_secs(30);
+/// How long after its deadline a run may take to be dropped.
+const GRACE: Duration = Duration::from_millis(800);
+/// Schemas may be large and come from strangers: values over this size are checked off the runtime's threads.
+const CHECK_INLINE_BYTES: usize = 4 * 1024;
+
+/// What an executor works with.
+#[derive(Clone)]
+pub struct ExecutorDeps {
+    /// The truth, for the ports of the runs.
+    pub truth: Arc<dyn Truth>,
+    /// Where skills come from.
+    pub registry: Arc<Registry>,
+    /// Where they run.
+    pub sandbox: Sandbox,
+    /// What opens the outside world for a run.
+    pub gateway: Arc<dyn McpGateway>,
+    /// The index of agents' memory.
+    pub memory: Arc<dyn MemoryIndex>,
+    /// Which secrets are configured.
+    pub secrets: Arc<dyn SecretsPort>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Runs tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor(Arc<ExecutorDeps>);
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").finish_non_exhaustive()
+    }
+}
+
+/// How a run ended, and who is to be suspended if it broke the rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Executed {
+    /// How it ended.
+    pub end: RunEnd,
+    /// What it used.
+    pub usage: Usage,
+    /// The skill version that ran, or the one it called that broke the rules.
+    pub skill: SkillRef,
+}
+
+impl Executor {
+    /// An executor over these parts.
+    pub fn new(deps: ExecutorDeps) -> Self {
+        Self(Arc::new(deps))
+    }
+
+    pub(crate) fn truth(&self) -> &Arc<dyn Truth> {
+        &self.0.truth
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<dyn MemoryIndex> {
+        &self.0.memory
+    }
+
+    pub(crate) fn secrets(&self) -> &Arc<dyn SecretsPort> {
+        &self.0.secrets
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// Runs a leased task to its end. Dropping the future drops the guest and everything it waits for.
+    pub async fn execute(&self, leased: &LeasedTask, lease: &Lease) -> Executed {
+        let started = Instant::now();
+        let deadline = started + self.time_for(leased);
+        let blame = Arc::new(Blame::default());
+        let run = self.run(leased, lease, deadline, &blame);
+        let report = match tokio::time::timeout_at((deadline + GRACE).into(), run).await {
+            Ok(report) => report,
+            Err(_) => failed(deadline_failure("the run did not end at its deadline and was dropped")),
+        };
+        let mut usage = report.usage;
+        usage.wall_ms = usage.wall_ms.max(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Executed { end: report.end, usage, skill: blame.take().unwrap_or_else(|| leased.spec.skill.clone()) }
+    }
+
+    /// What is left for the run: the smallest of the spec's limit, the host's cap, and the task's own deadline.
+    fn time_for(&self, leased: &LeasedTask) -> Duration {
+        let until_deadline = leased.task.deadline.map_or(TASK_CAP, |deadline| deadline.since(self.0.clock.now()));
+        leased.spec.limits.time().min(TASK_CAP).min(until_deadline)
+    }
+
+    async fn run(&self, leased: &LeasedTask, lease: &Lease, deadline: Instant, blame: &Arc<Blame>) -> RunReport {
+        let spec = &leased.spec;
+        let loaded = match tokio::time::timeout_at(deadline.into(), self.0.registry.load(&spec.skill)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(failure)) => return failed(failure),
+            Err(_) => {
+                // Compiling goes on without this run, so the next attempt finds it done.
+                let message = "the skill could not be made ready before the deadline";
+                return failed(Failure::new(FailureKind::Transient, codes::DEADLINE, message));
+            }
+        };
+        let manifest = loaded.version.manifest.clone();
+        if let Err(problem) = check(&manifest.io.input, &spec.input, deadline).await {
+            let kind = FailureKind::InvalidInput;
+            return failed(Failure::new(kind, codes::INPUT_INVALID, format!("the input does not fit: {problem}")));
+        }
+        let request = RunRequest {
+            task_id: leased.task.id.to_string(),
+            campaign: leased.task.campaign.map(|id| id.to_string()),
+            input: spec.input.clone(),
+            limits: within(spec.limits, manifest.limits),
+            manifest: manifest.clone(),
+            deadline,
+        };
+        let ports = self.ports_for(leased, lease, &loaded, blame);
+        let mut report = self.0.sandbox.run(&loaded.prepared, request, ports).await;
+        if let RunEnd::Finished(outcome) = &report.end
+            && let Err(problem) = check(&manifest.io.output, &outcome.output, deadline + GRACE).await
+        {
+            let message = format!("the output does not fit the skill's own schema: {problem}");
+            report.end = RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, message));
+        }
+        report
+    }
+
+    fn ports_for(&self, leased: &LeasedTask, lease: &Lease, loaded: &LoadedSkill, blame: &Arc<Blame>) -> HostPorts {
+        let task = &leased.task;
+        let manifest = loaded.version.manifest.clone();
+        let run = RunIdentity {
+            task: task.id,
+            campaign: task.campaign,
+            lease: lease.id,
+            attempt: task.attempt,
+            epoch: task.epoch,
+            agent: agent_of(&loaded.version.skill.name),
+            path: String::new(),
+        };
+        let mcp = self.0.gateway.open(Invocation {
+            task: task.id,
+            campaign: task.campaign,
+            lineage: task.lineage,
+            lease: Some(lease.id),
+            attempt: task.attempt,
+            epoch: task.epoch,
+            agent: run.agent,
+            skill: loaded.version.skill.clone(),
+            manifest: manifest.clone(),
+        });
+        let ports = Arc::new(TruthPorts {
+            run: run.clone(),
+            truth: self.0.truth.clone(),
+            memory: self.0.memory.clone(),
+            clock: self.0.clock.clone(),
+        });
+        HostPorts {
+            mcp,
+            memory: ports.clone(),
+            scratch: ports.clone(),
+            trends: ports.clone(),
+            skills: Arc::new(Callees {
+                executor: self.clone(),
+                run,
+                caller: manifest.clone(),
+                depth: 0,
+                blame: blame.clone(),
+            }),
+            secrets: Arc::new(DeclaredSecrets { manifest, configured: self.0.secrets.clone() }),
+            progress: ports.clone(),
+            journal: ports,
+            clock: self.0.clock.clone(),
+            seed: rand::random(),
+        }
+    }
+}
+
+/// The smaller of two limits, one by one.
+fn within(wanted: Limits, own: Limits) -> Limits {
+    Limits {
+        time_ms: wanted.time_ms.min(own.time_ms),
+        fuel: wanted.fuel.min(own.fuel),
+        memory_mb: wanted.memory_mb.min(own.memory_mb),
+        output_kb: wanted.output_kb.min(own.output_kb),
+        mcp_calls: wanted.mcp_calls.min(own.mcp_calls),
+    }
+}
+
+/// Checks a value against a schema within the deadline: a stranger's pattern may be slow on a stranger's text.
+async fn check(schema: &Value, value: &Value, deadline: Instant) -> Result<(), String> {
+    let is_small =
+        |value: &Value| value.as_object().is_none_or(|map| map.len() < 64) && size_under(value, CHECK_INLINE_BYTES);
+    if is_small(value) && size_under(schema, 4 * CHECK_INLINE_BYTES) {
+        return check_schema(schema, value);
+    }
+    let (schema, value) = (schema.clone(), value.clone());
+    let checked = tokio::task::spawn_blocking(move || check_schema(&schema, &value));
+    match tokio::time::timeout_at(deadline.into(), checked).await {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(_)) => Err("the check itself failed".to_owned()),
+        Err(_) => Err("the check took too long".to_owned()),
+    }
+}
+
+/// Is the value's JSON text shorter than this, roughly? Stops as soon as it is not.
+fn size_under(value: &Value, most: usize) -> bool {
+    fn count(value: &Value, left: &mut usize) -> bool {
+        let own = match value {
+            Value::String(text) => text.len() + 2,
+            _ => 4,
+        };
+        match left.checked_sub(own) {
+            Some(rest) => *left = rest,
+            None => return false,
+        }
+        match value {
+            Value::Array(items) => items.iter().all(|item| count(item, left)),
+            Value::Object(map) => map.iter().all(|(key, item)| {
+                *left = left.saturating_sub(key.len() + 3);
+                count(item, left)
+            }),
+            _ => true,
+        }
+    }
+    let mut left = most;
+    count(value, &mut left)
+}
+
+fn failed(failure: Failure) -> RunReport {
+    RunReport { end: RunEnd::Failed(failure), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+}
+
+fn deadline_failure(message: &str) -> Failure {
+    Failure::new(FailureKind::Permanent, codes::DEADLINE, message)
+}

@@ -1,0 +1,213 @@
+//! The pool of the host's own workers: takes as many ready tasks as there are free workers, runs each in a task of its
+//! own, and keeps its lease alive.
+//!
+//! A run that panics costs its attempt and not the worker; a run whose heartbeat is refused is dropped. The pool decides
+//! nothing about tasks. Started by the swarm.
+
+use super::executor::{Executed, Executor};
+use super::reporter::report_run;
+use crate::error::{AgentError, AgentErrorKind};
+use crate::planner::LeasedTask;
+use crate::planner::scheduler::{CommitResult, Scheduler};
+use crate::runner::Turn;
+use chimera_core::change::{Change, Write};
+use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::ids::AgentId;
+use chimera_core::ports::Queued;
+use chimera_core::records::{Agent, AgentRole, AgentStatus};
+use chimera_core::task::{Lease, Usage};
+use chimera_sandbox::RunEnd;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Most workers of one pool.
+pub const MAX_WORKERS: usize = 1024;
+
+/// The host's own workers.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    scheduler: Scheduler,
+    executor: Executor,
+    free: Mutex<Vec<AgentId>>,
+    everyone: Vec<AgentId>,
+    runs: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A worker that is busy; it is free again when this is dropped, whatever became of the run.
+struct Busy {
+    pool: Pool,
+    worker: AgentId,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.pool.inner.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.worker);
+        self.pool.inner.scheduler.wakes().queue.notify_waiters();
+    }
+}
+
+impl Pool {
+    /// Makes (or finds again) the rows of `workers` workers, named `worker-1` and so on. Dropping out of `stop` ends
+    /// every run.
+    ///
+    /// # Errors
+    /// `Unavailable` when the rows cannot be read or written.
+    pub async fn open(
+        scheduler: Scheduler,
+        executor: Executor,
+        workers: usize,
+        stop: CancellationToken,
+    ) -> Result<Self, AgentError> {
+        let known = scheduler.truth().agents().await?;
+        let now = scheduler.clock().now();
+        let mut change = Change::new();
+        let mut everyone = Vec::new();
+        for number in 1..=workers.clamp(1, MAX_WORKERS) {
+            let name = format!("worker-{number}");
+            let found = known.iter().find(|agent| agent.role == AgentRole::Worker && agent.name == name);
+            let agent = found.cloned().unwrap_or_else(|| Agent {
+                id: AgentId::new(scheduler.ids().as_ref()),
+                name,
+                role: AgentRole::Worker,
+                status: AgentStatus::Active,
+                last_seen: now,
+                created_at: now,
+            });
+            everyone.push(agent.id);
+            change.write(Write::PutAgent(Agent { status: AgentStatus::Active, last_seen: now, ..agent }));
+        }
+        match scheduler.commit(change).await? {
+            CommitResult::Applied => {}
+            CommitResult::Stale(guard) => return Err(crate::planner::scheduler::stale(&guard)),
+        }
+        let free = Mutex::new(everyone.iter().rev().copied().collect());
+        let inner = Inner { scheduler, executor, free, everyone, runs: TaskTracker::new(), stop };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The ids of all its workers.
+    pub fn workers(&self) -> BTreeSet<AgentId> {
+        self.inner.everyone.iter().copied().collect()
+    }
+
+    /// Takes tasks until it is stopped, then waits for the runs to be dropped.
+    pub(crate) async fn work(&self) {
+        let wakes = self.inner.scheduler.wakes();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            // Armed before looking, so that nothing that is put on the queue in between is missed.
+            let woken = wakes.queue.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            let wait = tokio::select! {
+                () = self.inner.stop.cancelled() => break,
+                turn = self.turn() => match turn {
+                    Ok(Turn::Worked) => { pause = Duration::from_millis(50); continue }
+                    Ok(Turn::Idle) => { pause = Duration::from_millis(50); Duration::from_millis(250) }
+                    Err(error) => {
+                        tracing::warn!(%error, "the workers cannot take tasks; trying again");
+                        pause = (pause * 2).min(Duration::from_secs(5));
+                        pause
+                    }
+                },
+            };
+            tokio::select! {
+                () = self.inner.stop.cancelled() => break,
+                () = woken => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.inner.runs.close();
+        self.inner.runs.wait().await;
+    }
+
+    async fn turn(&self) -> Result<Turn, AgentError> {
+        let idle = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if idle == 0 {
+            return Ok(Turn::Idle);
+        }
+        let limit = u32::try_from(idle).unwrap_or(u32::MAX).min(64);
+        let items = self.inner.scheduler.claim_queue(limit).await?;
+        if items.is_empty() {
+            return Ok(Turn::Idle);
+        }
+        for item in items {
+            let worker = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // Claimed only as many as are free, and only this loop takes them: there is one.
+            let Some(worker) = worker else { break };
+            let busy = Busy { pool: self.clone(), worker };
+            self.inner.runs.spawn(async move { busy.serve(item).await });
+        }
+        Ok(Turn::Worked)
+    }
+}
+
+impl Busy {
+    async fn serve(self, item: Queued) {
+        let inner = self.pool.inner.clone();
+        let served = async {
+            let Some(leased) = inner.scheduler.take(&item, self.worker).await? else { return Ok(()) };
+            let Some(lease) = leased.task.lease.clone() else { return Ok(()) };
+            let (task, attempt) = (leased.task.id, leased.task.attempt);
+            let executed = tokio::select! {
+                executed = run_apart(inner.executor.clone(), leased, lease.clone()) => executed,
+                () = keep_alive(&inner.scheduler, task, attempt, &lease) => {
+                    tracing::info!(%task, attempt, "the run was dropped: its task is somebody else's now");
+                    return Ok(());
+                }
+            };
+            report_run(&inner.scheduler, task, &lease, attempt, executed).await.map(|_| ())
+        };
+        let ended: Result<(), AgentError> = tokio::select! {
+            () = inner.stop.cancelled() => return,
+            served = served => served,
+        };
+        match ended {
+            Ok(()) => {}
+            Err(error) if error.kind() == AgentErrorKind::Conflict => {
+                tracing::info!(task = %item.task, %error, "a late report was refused");
+            }
+            Err(error) => tracing::warn!(task = %item.task, %error, "the task is left to its lease"),
+        }
+    }
+}
+
+/// Runs in a task of its own, so that a panic is a value; it is aborted when this future is dropped.
+async fn run_apart(executor: Executor, leased: LeasedTask, lease: Lease) -> Executed {
+    struct AbortOnDrop(tokio::task::AbortHandle);
+    impl Drop for AbortOnDrop {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let skill = leased.spec.skill.clone();
+    let run = tokio::spawn(async move { executor.execute(&leased, &lease).await });
+    let _abort = AbortOnDrop(run.abort_handle());
+    run.await.unwrap_or_else(|error| {
+        let what = if error.is_panic() { "panicked" } else { "was stopped" };
+        let failure =
+            Failure::new(FailureKind::Permanent, codes::HOST, format!("the host {what} while it ran the task"));
+        Executed { end: RunEnd::Failed(failure), usage: Usage::default(), skill }
+    })
+}
+
+/// Beats the heart until it is refused. An unreachable truth is no refusal: the lease lasts longer than a few beats.
+async fn keep_alive(scheduler: &Scheduler, task: chimera_core::ids::TaskId, attempt: u32, lease: &Lease) {
+    loop {
+        tokio::time::sleep(Lease::HEARTBEAT).await;
+        match scheduler.heartbeat(task, lease.id, attempt, lease.worker).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => return,
+            Err(error) => tracing::warn!(%task, %error, "a heartbeat could not be written"),
+        }
+    }
+}

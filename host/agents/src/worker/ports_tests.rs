@@ -1,0 +1,97 @@
+use super::*;
+use crate::testkit::{House, bundled, campaign_of};
+use chimera_core::clock::Timestamp;
+use chimera_core::task::Lease;
+use chimera_index::LexicalMemory;
+use serde_json::json;
+
+async fn ports() -> (House, TruthPorts) {
+    let house = House::with(bundled()).await;
+    house.start(campaign_of("Find trends in these posts")).await;
+    let leased = house.lease().await.expect("a task");
+    let run = RunIdentity {
+        task: leased.task.id,
+        campaign: leased.task.campaign,
+        lease: leased.task.lease.as_ref().expect("a lease").id,
+        attempt: leased.task.attempt,
+        epoch: leased.task.epoch,
+        agent: agent_of(&leased.spec.skill.name),
+        path: String::new(),
+    };
+    let truth: Arc<dyn Truth> = Arc::new(house.store.clone());
+    let ports = TruthPorts { run, truth, memory: Arc::new(LexicalMemory::new()), clock: house.clock.clone() };
+    (house, ports)
+}
+
+async fn fence_off(house: &House) {
+    house.clock.advance(Lease::DURATION + Duration::from_secs(1));
+    house.scheduler.sweep_turn().await.expect("sweeps");
+}
+
+fn entry(ordinal: u32) -> JournalEntry {
+    JournalEntry { ordinal, call: "scratch.get".into(), request: Digest::of(b"x"), answer: json!({ "ok": null }) }
+}
+
+#[tokio::test]
+async fn a_call_repeated_after_a_crash_writes_once() {
+    let (house, ports) = ports().await;
+    let first = ports.remember(3, "the river rises", json!({})).await.expect("remembered");
+    let again = ports.remember(3, "the river rises", json!({})).await.expect("remembered");
+    let other = ports.remember(4, "the bridge is closed", json!({})).await.expect("remembered");
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert_eq!(house.store.memory(Some(ports.run.agent)).await.expect("read").len(), 2);
+    let hits = ports.recall("river", 500).await.expect("recalled");
+    assert_eq!(hits[0].item.text, "the river rises");
+    for _ in 0..2 {
+        ports.observe(5, "river", 2.0, "test").await.expect("observed");
+    }
+    let top = TrendsPort::top(&ports, Duration::from_secs(60), 10).await.expect("top");
+    assert_eq!((top[0].topic.as_str(), top[0].weight, top[0].count), ("river", 2.0, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_was_fenced_off_writes_nothing() {
+    let (house, ports) = ports().await;
+    ports.append(vec![entry(0)]).await.expect("journalled");
+    fence_off(&house).await;
+    assert_eq!(ports.append(vec![entry(1)]).await.expect_err("fenced").kind, PortErrorKind::Closed);
+    assert!(ports.remember(0, "x", json!({})).await.is_err());
+    assert!(ScratchPort::put(&ports, "k", json!(1)).await.is_err());
+    assert!(ports.observe(0, "t", 1.0, "s").await.is_err());
+    assert_eq!(house.store.memory(None).await.expect("read"), []);
+    let kept = ports.load().await.expect("read");
+    assert_eq!(kept.len(), 1, "the next attempt of the epoch is told the same");
+}
+
+#[tokio::test]
+async fn scratch_is_forgotten_after_an_hour() {
+    let (house, ports) = ports().await;
+    ScratchPort::put(&ports, "k", json!({ "a": 1 })).await.expect("put");
+    assert_eq!(ScratchPort::get(&ports, "k").await.expect("read"), Some(json!({ "a": 1 })));
+    house.clock.advance(ScratchItem::KEPT + Duration::from_secs(1));
+    assert_eq!(ScratchPort::get(&ports, "k").await.expect("read"), None);
+    assert!(house.clock.now() > Timestamp::EPOCH);
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_makes_no_sense_is_refused() {
+    let (_house, ports) = ports().await;
+    let large = "x".repeat(MAX_VALUE_BYTES + 1);
+    assert!(ports.remember(0, &large, json!({})).await.is_err());
+    assert!(ports.remember(0, "x", json!([1])).await.is_err());
+    assert!(ScratchPort::put(&ports, "", json!(1)).await.is_err());
+    assert!(ScratchPort::put(&ports, &"k".repeat(MAX_KEY_BYTES + 1), json!(1)).await.is_err());
+    assert!(ScratchPort::put(&ports, "k", json!(large)).await.is_err());
+    for weight in [f64::NAN, f64::INFINITY, -1.0] {
+        assert!(ports.observe(0, "t", weight, "s").await.is_err());
+    }
+    assert!(ports.observe(0, " ", 1.0, "s").await.is_err());
+}
+
+#[test]
+fn every_skill_has_a_memory_of_its_own() {
+    let agent = |name: &str| agent_of(&name.parse().expect("a name"));
+    assert_eq!(agent("acme/scan"), agent("acme/scan"));
+    assert_ne!(agent("acme/scan"), agent("acme/scam"));
+}

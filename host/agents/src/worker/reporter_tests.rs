@@ -1,0 +1,124 @@
+use super::*;
+use crate::judge::Evaluation;
+use crate::planner::LeasedTask;
+use crate::testkit::{House, bundled, campaign_of};
+use chimera_core::ids::SystemIds;
+use serde_json::json;
+
+async fn leased() -> (House, LeasedTask) {
+    let house = House::with(bundled()).await;
+    house.start(campaign_of("Find trends in these posts")).await;
+    let leased = house.lease().await.expect("a task");
+    (house, leased)
+}
+
+fn report(leased: &LeasedTask) -> ExternalReport {
+    ExternalReport {
+        task_id: leased.task.id,
+        result: House::good_output("find-trends"),
+        confidence: Some(0.9),
+        error_code: None,
+        lease_id: None,
+        attempt: None,
+    }
+}
+
+#[tokio::test]
+async fn only_the_holder_of_the_live_lease_may_report() {
+    let (house, leased) = leased().await;
+    let stranger = AgentId::new(&SystemIds);
+    let refused = report_external(&house.scheduler, report(&leased), stranger).await.expect_err("not theirs");
+    assert_eq!(refused.kind(), AgentErrorKind::Conflict);
+    let other = ExternalReport { attempt: Some(7), ..report(&leased) };
+    assert_eq!(
+        report_external(&house.scheduler, other, house.worker).await.expect_err("stale").kind(),
+        AgentErrorKind::Conflict
+    );
+    let reported = report_external(&house.scheduler, report(&leased), house.worker).await.expect("accepted");
+    assert_eq!(reported, Reported { status: TaskState::Judging, hitl_required: false });
+    let twice = report_external(&house.scheduler, report(&leased), house.worker).await.expect_err("reported before");
+    assert_eq!(twice.kind(), AgentErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_report_says_whether_a_human_will_be_needed() {
+    let (house, leased) = leased().await;
+    let unsure = ExternalReport { confidence: Some(0.5), ..report(&leased) };
+    let reported = report_external(&house.scheduler, unsure, house.worker).await.expect("accepted");
+    assert!(reported.hitl_required);
+    house.settle().await;
+    assert_eq!(house.open_questions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn bad_reports_are_refused_or_fail_the_attempt() {
+    let (house, leased) = leased().await;
+    for confidence in [None, Some(1.5), Some(f64::NAN)] {
+        let bad = ExternalReport { confidence, ..report(&leased) };
+        assert_eq!(
+            report_external(&house.scheduler, bad, house.worker).await.expect_err("invalid").kind(),
+            AgentErrorKind::Invalid
+        );
+    }
+    let wrong = ExternalReport { result: json!({ "nothing": 1 }), ..report(&leased) };
+    let reported = report_external(&house.scheduler, wrong, house.worker).await.expect("accepted as a failure");
+    assert_eq!(reported.status, TaskState::Failed);
+    let task = house.scheduler.task(leased.task.id).await.expect("there");
+    assert_eq!(task.failure.expect("why").code, codes::OUTPUT_INVALID);
+}
+
+#[tokio::test]
+async fn a_transient_error_code_is_retried() {
+    let (house, leased) = leased().await;
+    let failed = ExternalReport { error_code: Some("transient:flaky".into()), confidence: None, ..report(&leased) };
+    let reported = report_external(&house.scheduler, failed, house.worker).await.expect("accepted");
+    assert_eq!(reported.status, TaskState::RetryWait);
+}
+
+#[test]
+fn error_codes_mean_kinds_and_the_hosts_own_are_not_for_others() {
+    assert_eq!(failure_of("transient").kind, FailureKind::Transient);
+    assert_eq!(failure_of("rate-limited").kind, FailureKind::Transient);
+    assert_eq!(failure_of("denied:no-key").kind, FailureKind::Denied);
+    assert_eq!(failure_of("denied:no-key").code, "no-key");
+    assert_eq!(failure_of("security").kind, FailureKind::Permanent);
+    assert_eq!(failure_of("poison:x").kind, FailureKind::Permanent);
+    assert_eq!(failure_of("").code, "unknown");
+}
+
+#[tokio::test]
+async fn evaluating_changes_nothing_and_is_never_laxer() {
+    let (house, leased) = leased().await;
+    let early = house.judge.evaluate(leased.task.id, Some(0.9), None).await.expect_err("nothing reported");
+    assert_eq!(early.kind(), AgentErrorKind::Conflict);
+    report_external(&house.scheduler, ExternalReport { confidence: Some(0.5), ..report(&leased) }, house.worker)
+        .await
+        .expect("accepted");
+    let lax: Evaluation = house.judge.evaluate(leased.task.id, Some(1.0), None).await.expect("an opinion");
+    assert!(!lax.approved && lax.escalation, "{lax:?}");
+    let error = house.judge.evaluate(leased.task.id, None, Some("denied")).await.expect("an opinion");
+    assert!(!error.approved && error.escalation);
+    assert_eq!(house.scheduler.task(leased.task.id).await.expect("there").state, TaskState::Judging);
+}
+
+#[tokio::test]
+async fn a_run_that_is_parked_for_a_decided_question_is_run_again() {
+    let (house, leased) = leased().await;
+    let lease = leased.task.lease.clone().expect("a lease");
+    let cx = house.scheduler.context(Actor::System);
+    let open = chimera_core::approval::Approval::about_task(
+        chimera_core::approval::ApprovalKind::Effect,
+        &leased.task,
+        "Send?",
+        "it changes the world",
+        json!({}),
+        &cx,
+    );
+    house.write(vec![Write::PutApproval(open.clone())]).await;
+    house.answer(&open, chimera_core::approval::HumanDecision::Approve, None).await;
+    let executed =
+        Executed { end: RunEnd::Suspended(open.id), usage: Usage::default(), skill: leased.spec.skill.clone() };
+    let task =
+        report_run(&house.scheduler, leased.task.id, &lease, leased.task.attempt, executed).await.expect("reported");
+    assert_eq!(task.state, TaskState::RetryWait, "nobody would have woken it");
+}

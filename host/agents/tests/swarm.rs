@@ -1,0 +1,350 @@
+//! A whole swarm over a real store, registry and sandbox, with guests written as WebAssembly text.
+
+use chimera_agents::planner::campaign_file::{LimitsWish, NewCampaign};
+use chimera_agents::planner::{AssignSpec, AssignStatus};
+use chimera_agents::report::campaign_report;
+use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
+use chimera_agents::worker::ports::agent_of;
+use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
+use chimera_core::audit::Actor;
+use chimera_core::campaign::CampaignState;
+use chimera_core::change::{Change, Committed, Write};
+use chimera_core::clock::{Clock, SystemClock};
+use chimera_core::failure::{FailureKind, codes};
+use chimera_core::ids::{SystemIds, TaskId};
+use chimera_core::manifest::Manifest;
+use chimera_core::ports::{ApprovalFilter, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth};
+use chimera_core::records::ScratchItem;
+use chimera_core::skill::{SkillRef, SkillState};
+use chimera_core::task::{Task, TaskState};
+use chimera_index::{LexicalIndex, LexicalMemory};
+use chimera_registry::{FolderBlobs, Registry, embed_manifest};
+use chimera_sandbox::{Sandbox, SandboxConfig};
+use chimera_store::{SqliteOptions, SqliteStore};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+const PRELUDE: &str = r#"
+    (memory (export "memory") 2)
+    (global $top (mut i32) (i32.const 4096))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+        (local $at i32)
+        (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+        (global.set $top (i32.add (local.get $at) (local.get 3)))
+        (local.get $at))"#;
+const RUN: &str = r#"(func (export "chimera:skill/runner@0.1.0#run")
+    (param i32 i32 i32 i32 i32) (param $input i32) (param $length i32) (param i64) (result i32)"#;
+/// Returns its input, with confidence 0.9.
+const ECHO: &str = r"(i32.store (i32.const 24) (local.get $input)) (i32.store (i32.const 28) (local.get $length))
+    (f64.store (i32.const 32) (f64.const 0.9)) (i32.const 16)";
+/// Calls `test/echo` with its input and returns what that returned: the two results have the same layout.
+const CALL: &str = r"(call $call (i32.const 8) (i32.const 9) (local.get $input) (local.get $length) (i32.const 1024)) (i32.const 1024)";
+/// Returns what is under the key `k` in scratch.
+const SCRATCH: &str = r"(call $get (i32.const 8) (i32.const 1) (i32.const 104))
+    (i32.store (i32.const 24) (i32.load (i32.const 116))) (i32.store (i32.const 28) (i32.load (i32.const 120)))
+    (f64.store (i32.const 32) (f64.const 0.9)) (i32.const 16)";
+
+fn component(imports: &str, core_imports: &str, data: &str, body: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve
+        .push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/chimera-skill-0.1.0"))
+        .expect("the contract");
+    let world = format!("package test:made;\nworld made {{ {imports} export chimera:skill/runner@0.1.0; }}");
+    let package = resolve.push_str("made.wit", &world).expect("a world");
+    let world = resolve.select_world(&[package], Some("made")).expect("a world");
+    let mut core = wat::parse_str(format!("(module {core_imports} {PRELUDE} {data} {RUN} {body}))")).expect("a module");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("metadata");
+    ComponentEncoder::default().module(&core).expect("a module").validate(true).encode().expect("a component")
+}
+
+/// Opens nothing; for one skill it panics, as a broken part of the host would.
+struct Gateway;
+
+impl McpGateway for Gateway {
+    fn open(&self, invocation: Invocation) -> Arc<dyn McpPort> {
+        assert_ne!(invocation.skill.name.as_str(), "test/panics", "a part of the host is broken");
+        Arc::new(Deny)
+    }
+}
+
+struct House {
+    store: SqliteStore,
+    registry: Arc<Registry>,
+    sandbox: Sandbox,
+    index: Arc<LexicalIndex>,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.expect("a store");
+        let sandbox = Sandbox::new(SandboxConfig { max_concurrent: 8, ..SandboxConfig::default() }).expect("a sandbox");
+        let index = Arc::new(LexicalIndex::new());
+        let blobs = Arc::new(FolderBlobs::open(folder.path().join("blobs")).expect("blobs"));
+        let registry = Arc::new(Registry::new(
+            Arc::new(store.clone()),
+            blobs,
+            sandbox.clone(),
+            index.clone(),
+            Arc::new(SystemClock),
+            Arc::new(SystemIds),
+        ));
+        Self { store, registry, sandbox, index, _folder: folder }
+    }
+
+    async fn install(&self, name: &str, component: &[u8], over: Value) -> SkillRef {
+        let mut manifest = json!({
+            "manifest": 1,
+            "skill": { "name": name, "version": "0.1.0", "summary": "Made by a test.", "license": "MIT", "effects": "none" },
+            "io": { "input": { "type": "object" }, "output": {} },
+            "limits": { "time_ms": 5000, "fuel": 50_000_000_000_u64 },
+        });
+        for (key, value) in over.as_object().expect("an object") {
+            manifest[key] = value.clone();
+        }
+        let bytes = embed_manifest(component, &Manifest::from_value(manifest).expect("a manifest"));
+        self.registry.install(bytes, operator()).await.expect("installed").version.skill
+    }
+
+    async fn swarm(&self, workers: usize) -> SwarmHandle {
+        let truth: Arc<dyn Truth> = Arc::new(self.store.clone());
+        let queue: Arc<dyn Queue> = Arc::new(self.store.clone());
+        let skill_index: Arc<dyn SkillIndex> = self.index.clone();
+        Swarm::start(SwarmDeps {
+            truth,
+            queue,
+            registry: self.registry.clone(),
+            sandbox: self.sandbox.clone(),
+            gateway: Arc::new(Gateway),
+            skill_index,
+            memory_index: Arc::new(LexicalMemory::new()),
+            secrets: Arc::new(Deny),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            workers,
+            planner_id: "main".to_owned(),
+        })
+        .await
+        .expect("started")
+    }
+
+    async fn task(&self, id: TaskId) -> Task {
+        self.store.task(id).await.expect("read").expect("there")
+    }
+
+    /// Gives a task to the swarm and waits until it is in one of these states.
+    async fn run(
+        &self,
+        swarm: &SwarmHandle,
+        skill: &str,
+        input: Value,
+        limits: Option<LimitsWish>,
+        until: &[TaskState],
+    ) -> Task {
+        let id = TaskId::new(&SystemIds);
+        let spec = AssignSpec { skill: skill.to_owned(), input, limits, goal: None, expect: None };
+        swarm.scheduler().assign(id, spec, 5, None, operator()).await.expect("assigned");
+        eventually(|| async move {
+            let task = self.task(id).await;
+            until.contains(&task.state).then_some(task)
+        })
+        .await
+    }
+}
+
+fn operator() -> Actor {
+    Actor::Operator("ada".to_owned())
+}
+
+const ENDS: &[TaskState] = &[TaskState::Approved, TaskState::Failed, TaskState::Rejected];
+
+async fn eventually<T, F, Fut>(mut look: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "it never came about");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_runs_its_skills_and_ends_with_a_report() {
+    let house = House::new().await;
+    house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
+    let swarm = house.swarm(2).await;
+    let new = NewCampaign::from_yaml(
+        r#"
+goal: echo twice
+inputs: { word: { text: hello } }
+steps:
+  - { id: one, skill: test/echo, input: { said: "${inputs.word.text}" } }
+  - { id: two, skill: test/echo, input: { again: "${steps.one.output.said}" }, expect: { again: hello } }
+"#,
+    )
+    .expect("readable");
+    let campaign = swarm.scheduler().create_campaign(new, operator()).await.expect("created").id;
+    let state = eventually(|| async {
+        let state = house.store.campaign(campaign).await.expect("read").expect("there").state;
+        state.is_final().then_some(state)
+    })
+    .await;
+    assert_eq!(state, CampaignState::Completed);
+    let report = campaign_report(&house.store, campaign).await.expect("a report");
+    assert!(report.audit.valid);
+    assert_eq!(report.tasks.len(), 2);
+    assert!(report.tasks.iter().all(|task| task.fuel > 0 && task.peak_memory_bytes > 0 && task.attempts == 1));
+    assert!(report.timings.total_ms.is_some() && report.timings.verdict_ms_max < Some(3000));
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_end_is_reported_and_the_next_task_runs() {
+    let house = House::new().await;
+    house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
+    house.install("test/spins", &component("", "", "", "(loop $again (br $again)) unreachable"), json!({})).await;
+    house.install("test/traps", &component("", "", "", "unreachable"), json!({})).await;
+    house.install("test/panics", &component("", "", "", ECHO), json!({})).await;
+    let typed = json!({ "io": { "input": { "type": "object" }, "output": { "type": "object", "required": ["x"] } } });
+    house.install("test/typed", &component("", "", "", ECHO), typed).await;
+    let swarm = house.swarm(1).await;
+
+    let short = Some(LimitsWish { time_ms: Some(300), ..LimitsWish::default() });
+    let started = Instant::now();
+    let spun = house.run(&swarm, "test/spins", json!({}), short, ENDS).await;
+    assert_eq!(spun.failure.expect("why").code, codes::DEADLINE);
+    assert!(
+        spun.usage.wall_ms < 1300 || started.elapsed() > Duration::from_secs(5),
+        "dropped within a second: {:?}",
+        spun.usage
+    );
+
+    let trapped = house.run(&swarm, "test/traps", json!({}), None, ENDS).await;
+    assert_eq!(trapped.failure.expect("why").code, codes::TRAP);
+
+    let panicked = house.run(&swarm, "test/panics", json!({}), None, ENDS).await;
+    let failure = panicked.failure.expect("why");
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, codes::HOST));
+
+    let untyped = house.run(&swarm, "test/typed", json!({ "y": 1 }), None, ENDS).await;
+    assert_eq!(untyped.failure.expect("why").code, codes::OUTPUT_INVALID);
+
+    let echoed = house.run(&swarm, "test/echo", json!({ "a": [1, 2] }), None, ENDS).await;
+    assert_eq!(echoed.state, TaskState::Approved);
+    assert_eq!(echoed.outcome.expect("an outcome").output, json!({ "a": [1, 2] }));
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_is_named_to_who_assigned() {
+    let house = House::new().await;
+    house.install("test/spins", &component("", "", "", "(loop $again (br $again)) unreachable"), json!({})).await;
+    let swarm = house.swarm(1).await;
+    let spec = AssignSpec { skill: "test/spins".into(), input: json!({}), limits: None, goal: None, expect: None };
+    let first = TaskId::new(&SystemIds);
+    swarm.scheduler().assign(first, spec.clone(), 5, None, operator()).await.expect("assigned");
+    eventually(|| async { (house.task(first).await.state == TaskState::Running).then_some(()) }).await;
+    let again = swarm.scheduler().assign(first, spec.clone(), 5, None, operator()).await.expect("the same");
+    assert_eq!(again.status, AssignStatus::Assigned);
+    assert!(swarm.workers().contains(&again.assigned_worker_id.expect("a worker")));
+    let second = swarm.scheduler().assign(TaskId::new(&SystemIds), spec, 5, None, operator()).await.expect("queued");
+    assert_eq!((second.status, second.assigned_worker_id), (AssignStatus::Queued, None), "the only worker is busy");
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swarm_that_was_stopped_goes_on_where_it_was() {
+    let house = House::new().await;
+    house.install("test/spins", &component("", "", "", "(loop $again (br $again)) unreachable"), json!({})).await;
+    let swarm = house.swarm(1).await;
+    let id = TaskId::new(&SystemIds);
+    let limits = Some(LimitsWish { time_ms: Some(2000), ..LimitsWish::default() });
+    let spec = AssignSpec { skill: "test/spins".into(), input: json!({}), limits, goal: None, expect: None };
+    swarm.scheduler().assign(id, spec, 5, None, operator()).await.expect("assigned");
+    eventually(|| async { (house.task(id).await.state == TaskState::Running).then_some(()) }).await;
+    let workers = swarm.workers();
+    swarm.shutdown().await;
+    assert_eq!(house.task(id).await.state, TaskState::Running, "stopping reports nothing");
+    let swarm = house.swarm(1).await;
+    assert_eq!(swarm.workers(), workers, "the same workers");
+    let task = eventually(|| async {
+        let task = house.task(id).await;
+        ENDS.contains(&task.state).then_some(task)
+    })
+    .await;
+    assert_eq!((task.attempt, task.deaths), (2, 0));
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_skill_may_call_what_it_declares_and_nothing_else() {
+    let house = House::new().await;
+    house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
+    let caller = component(
+        "import chimera:skill/skills@0.1.0;",
+        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
+        r#"(data (i32.const 8) "test/echo")"#,
+        CALL,
+    );
+    let declares = |name: &str| json!({ "capabilities": { "skills": [{ "name": name, "version": "^0.1" }] } });
+    house.install("test/caller", &caller, declares("test/echo")).await;
+    let cheat = house.install("test/cheat", &caller, declares("test/other")).await;
+    let swarm = house.swarm(1).await;
+    let called = house.run(&swarm, "test/caller", json!({ "to": "echo" }), None, ENDS).await;
+    assert_eq!(called.outcome.expect("an outcome").output, json!({ "to": "echo" }));
+
+    let caught = house.run(&swarm, "test/cheat", json!({}), None, &[TaskState::AwaitingApproval]).await;
+    assert_eq!(caught.failure.expect("why").kind, FailureKind::Security);
+    let version = || async {
+        let versions = house.store.skills(Some(&cheat.name)).await.expect("read");
+        versions.into_iter().find(|version| version.skill == cheat).expect("there")
+    };
+    assert_eq!(version().await.state, SkillState::Suspended);
+    let filter = ApprovalFilter { state: Some(ApprovalState::Open), ..ApprovalFilter::default() };
+    let open: Approval = house.store.approvals(&filter).await.expect("read").remove(0);
+    assert_eq!(open.kind, ApprovalKind::Security);
+    let reject = Answer { decision: HumanDecision::Reject, edited: None, note: Some("no".into()) };
+    swarm.hitl().decide(open.id, reject, operator()).await.expect("decided");
+    assert_eq!(house.task(caught.id).await.state, TaskState::Rejected);
+    assert_eq!(version().await.state, SkillState::Suspended, "it stays");
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_skill_sees_its_own_scratch_and_no_others() {
+    let house = House::new().await;
+    let reader = component(
+        "import chimera:skill/scratch@0.1.0;",
+        r#"(import "chimera:skill/scratch@0.1.0" "get" (func $get (param i32 i32 i32)))"#,
+        r#"(data (i32.const 8) "k")"#,
+        SCRATCH,
+    );
+    let scratch = json!({ "capabilities": { "scratch": true } });
+    let mine = house.install("test/reader", &reader, scratch.clone()).await;
+    house.install("test/stranger", &reader, scratch).await;
+    let item = ScratchItem {
+        agent: agent_of(&mine.name),
+        key: "k".into(),
+        value: json!({ "secret": 42 }),
+        expires_at: SystemClock.now().plus(ScratchItem::KEPT),
+    };
+    let change = Change { writes: vec![Write::PutScratch(item)], ..Change::new() };
+    assert_eq!(house.store.commit(change).await.expect("committed"), Committed::Applied);
+    let swarm = house.swarm(1).await;
+    let read = house.run(&swarm, "test/reader", json!({}), None, ENDS).await;
+    assert_eq!(read.outcome.expect("an outcome").output, json!({ "secret": 42 }));
+    let other = house.run(&swarm, "test/stranger", json!({}), None, ENDS).await;
+    assert!(other.outcome.is_none_or(|outcome| outcome.output != json!({ "secret": 42 })));
+    swarm.shutdown().await;
+}
