@@ -39,8 +39,9 @@ async function serve() {
     assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
     return answer.json();
   };
-  for (const name of readdirSync(process.env.CHIMERA_SKILLS).filter((name) => name.endsWith('.wasm'))) {
-    await call('POST', '/api/v1/skills', readFileSync(join(process.env.CHIMERA_SKILLS, name)), 'application/wasm');
+  const components = join(process.env.CHIMERA_GUEST_TARGET, 'chimera');
+  for (const name of readdirSync(components).filter((name) => /^chimera-.*\.wasm$/.test(name))) {
+    await call('POST', '/api/v1/skills', readFileSync(join(components, name)), 'application/wasm');
   }
   await call('POST', '/api/v1/grants', { skill: 'chimera/publish-post', slot: 'social', server: 'social' });
   const stop = () => new Promise((done) => {

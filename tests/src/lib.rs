@@ -39,25 +39,27 @@ pub fn binary() -> PathBuf {
     from_environment("CHIMERA_BIN", "chimera")
 }
 
+/// Cargo's target folder of the guests, so that a test that builds a skill builds no dependency twice.
+pub fn guest_target() -> PathBuf {
+    from_environment("CHIMERA_GUEST_TARGET", "../guests")
+}
+
 /// The built bundled skills.
 pub fn skills() -> Vec<PathBuf> {
-    components(&from_environment("CHIMERA_SKILLS", "../skills"))
+    components("chimera-")
 }
 
 /// The built skill of `tests/guests` with that name.
 pub fn guest(name: &str) -> PathBuf {
-    let folder = from_environment("CHIMERA_GUESTS", "../guests");
-    components(&folder)
-        .into_iter()
-        .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().contains(name)))
-        .unwrap_or_else(|| panic!("no guest called {name} in {}", folder.display()))
+    components(&format!("hostile-{name}-")).pop().unwrap_or_else(|| panic!("no guest called {name} was built"))
 }
 
-fn components(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+fn components(prefix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(guest_target().join("chimera"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|ext| ext == "wasm"))
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
         .collect();
     found.sort();
     found
@@ -73,6 +75,7 @@ pub fn chimera(data: &Path, args: &[&str]) -> Output {
     Command::new(binary())
         .args(args)
         .env("CHIMERA_DATA_DIR", data)
+        .env("CARGO_TARGET_DIR", guest_target())
         .env_remove("CHIMERA_FAILPOINT")
         .stdin(Stdio::null())
         .output()

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
 use anyhow::{Result, ensure};
-use chimera_tests::{Server, binary, root, said};
+use chimera_tests::{Server, binary, guest_target, root, said};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -12,6 +12,7 @@ fn chimera_in(folder: &Path, data: &Path, args: &[&str]) -> Output {
         .args(args)
         .current_dir(folder)
         .env("CHIMERA_DATA_DIR", data)
+        .env("CARGO_TARGET_DIR", guest_target())
         .stdin(Stdio::null())
         .output()
         .unwrap()

@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
-use chimera_tests::{binary, said};
+use chimera_tests::{binary, guest_target, said};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 
 fn demo(arguments: &[&str]) -> Output {
-    Command::new(binary()).arg("demo").args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(binary())
+        .arg("demo")
+        .args(arguments)
+        .env("CARGO_TARGET_DIR", guest_target())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn report(output: &Output) -> Value {

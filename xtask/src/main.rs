@@ -24,7 +24,7 @@ enum Chore {
     Test(TestOptions),
     /// Formatting and clippy, warnings as errors, in all workspaces.
     Lint,
-    /// Build the bundled skills into `target/skills`.
+    /// Build the bundled skills into `target/guests/chimera`.
     Skills,
     /// Licences, advisories and sources of all dependencies (installs cargo-deny if it is missing).
     Deny {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Test(options) => suites::test(&options),
         Chore::Lint => suites::lint(),
-        Chore::Skills => suites::build_skills().map(|_| ()),
+        Chore::Skills => suites::build_skills(),
         Chore::Deny { yes } => suites::deny(yes),
     };
     match result {

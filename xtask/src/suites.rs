@@ -7,7 +7,7 @@ use crate::TestOptions;
 use crate::prerequisites::{self, Consent};
 use crate::run::{Totals, cargo, command, output, root, run, run_tests};
 use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// One part of the tests.
@@ -38,11 +38,16 @@ pub fn test(options: &TestOptions) -> Result<()> {
     }
     // The binary under test and all test programs, in one build: the end-to-end tests need `chimera` beside them.
     run(&mut cargo(&["test", "--workspace", "--all-targets", "--no-run"]))?;
-    let environment = build_guests()?;
+    let environment = Environment::new()?;
+    environment.build("skills")?;
+    environment.build("tests/guests")?;
     for suite in chosen {
         let counted = match suite {
             Suite::Lint => Totals::default(),
-            Suite::Guests => run_tests(cargo(&["test", "--quiet"]).current_dir(root().join("skills")))?,
+            Suite::Guests => {
+                let mut tests = cargo(&["test", "--quiet"]);
+                run_tests(tests.current_dir(root().join("skills")).env("CARGO_TARGET_DIR", &environment.guests))?
+            }
             Suite::Host => host(options, &environment)?,
             Suite::Browser => browser(&environment)?,
         };
@@ -86,6 +91,7 @@ pub fn lint() -> Result<()> {
         run(cargo(&["fmt", "--all", "--", "--check"]).current_dir(&workspace))?;
     }
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    let guests = target_dir()?.join("guests");
     for workspace in ["skills", "tests/guests"] {
         run(cargo(&["clippy", "--workspace", "--quiet", "--target", "wasm32-wasip2", "--", "-D", "warnings"])
             .current_dir(root().join(workspace)))?;
@@ -111,13 +117,13 @@ pub fn deny(yes: bool) -> Result<()> {
 /// What the end-to-end tests are told.
 pub struct Environment {
     binary: PathBuf,
-    skills: PathBuf,
+    /// Cargo's target folder of the guests; the finished components are in `chimera/` below it.
     guests: PathBuf,
 }
 
 impl Environment {
     fn apply<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.env("CHIMERA_BIN", &self.binary).env("CHIMERA_SKILLS", &self.skills).env("CHIMERA_GUESTS", &self.guests)
+        command.env("CHIMERA_BIN", &self.binary).env("CHIMERA_GUEST_TARGET", &self.guests)
     }
 }
 
@@ -125,42 +131,36 @@ impl Environment {
 ///
 /// # Errors
 /// When a build fails.
-pub fn build_skills() -> Result<PathBuf> {
+pub fn build_skills() -> Result<()> {
     run(&mut cargo(&["build", "--quiet", "--package", "chimera"]))?;
-    let target = target_dir()?;
-    let out = target.join("skills");
-    build_into(&target.join("debug/chimera"), &root().join("skills"), &out)?;
-    println!("skills are in {}", out.display());
-    Ok(out)
-}
-
-fn build_guests() -> Result<Environment> {
-    let target = target_dir()?;
-    let environment = Environment {
-        binary: target.join("debug/chimera"),
-        skills: target.join("skills"),
-        guests: target.join("guests"),
-    };
-    build_into(&environment.binary, &root().join("skills"), &environment.skills)?;
-    build_into(&environment.binary, &root().join("tests/guests"), &environment.guests)?;
-    Ok(environment)
-}
-
-/// Builds every skill folder of a guest workspace with `chimera skill build --out`.
-fn build_into(binary: &Path, workspace: &Path, out: &Path) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(workspace)
-        .with_context(|| format!("cannot read {}", workspace.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("skill.toml").is_file())
-        .collect();
-    folders.sort();
-    for folder in folders {
-        let mut build = Command::new(binary);
-        build.args(["skill", "build"]).arg(&folder).arg("--out").arg(out).current_dir(root());
-        run(&mut build)?;
-    }
+    let environment = Environment::new()?;
+    environment.build("skills")?;
+    println!("the components are in {}", environment.guests.join("chimera").display());
     Ok(())
+}
+
+impl Environment {
+    fn new() -> Result<Self> {
+        let target = target_dir()?;
+        Ok(Self { binary: target.join("debug/chimera"), guests: target.join("guests") })
+    }
+
+    /// Builds every skill folder of a guest workspace with the program under test.
+    fn build(&self, workspace: &str) -> Result<()> {
+        let workspace = root().join(workspace);
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(&workspace)
+            .with_context(|| format!("cannot read {}", workspace.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.join("skill.toml").is_file())
+            .collect();
+        folders.sort();
+        for folder in folders {
+            let mut build = Command::new(&self.binary);
+            build.args(["skill", "build"]).arg(&folder).current_dir(root()).env("CARGO_TARGET_DIR", &self.guests);
+            run(&mut build)?;
+        }
+        Ok(())
+    }
 }
 
 fn target_dir() -> Result<PathBuf> {

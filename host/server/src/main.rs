@@ -1,1 +1,17 @@
-fn main() {}
+//! `chimera`: the whole platform in one program.
+//!
+//! It only hands over to the command line, which starts or asks everything else. Nothing is decided here.
+
+mod api;
+mod auth;
+mod cli;
+mod config;
+mod dashboard;
+mod serve;
+mod wiring;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

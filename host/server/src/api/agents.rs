@@ -1,0 +1,107 @@
+//! Agents and their tokens.
+//!
+//! A token is shown once, to whoever made it; only its hash is kept. Called by the CLI.
+
+use super::extract::{Body, Id};
+use super::{AppState, Problem};
+use crate::auth::{Caller, random_token};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use chimera_core::audit::{AuditDraft, ReviewStatus};
+use chimera_core::change::{Change, Context, Write};
+use chimera_core::digest::Digest;
+use chimera_core::ids::{AgentId, TokenId};
+use chimera_core::records::{Agent, AgentRole, AgentStatus, ApiToken, TokenScope};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+/// Longest name of an agent in bytes.
+const MAX_NAME: usize = 100;
+
+/// The body of `POST /api/v1/agents`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAgent {
+    /// For people; 1 to 100 bytes, not taken yet.
+    name: String,
+    /// `planner`, `worker` or `judge`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    role: AgentRole,
+}
+
+/// `GET /api/v1/agents`
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "agents": state.truth().agents().await? })))
+}
+
+/// `POST /api/v1/agents`
+pub(super) async fn create(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Body(new): Body<NewAgent>,
+) -> Result<(StatusCode, Json<Agent>), Problem> {
+    let name = new.name.trim();
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        let detail = format!("an agent's name is 1 to {MAX_NAME} bytes without control characters");
+        return Err(Problem::unacceptable("invalid-name", detail));
+    }
+    if state.truth().agents().await?.iter().any(|agent| agent.name == name) {
+        return Err(Problem::conflict("name-taken", format!("there is an agent called `{name}`; choose another name")));
+    }
+    let cx = state.context(&caller);
+    let agent = Agent {
+        id: AgentId::new(cx.ids),
+        name: name.to_owned(),
+        role: new.role,
+        status: AgentStatus::Active,
+        last_seen: cx.now,
+        created_at: cx.now,
+    };
+    let mut change = Change::new();
+    change.write(Write::PutAgent(agent.clone()));
+    change.audit(event("agent.created", json!({ "agent": agent.id, "name": agent.name, "type": agent.role }), &cx));
+    state.commit(change).await?;
+    Ok((StatusCode::CREATED, Json(agent)))
+}
+
+/// `POST /api/v1/agents/{id}/token`
+pub(super) async fn token(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id<AgentId>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let agents = state.truth().agents().await?;
+    let agent = agents.into_iter().find(|agent| agent.id == id).ok_or_else(|| Problem::not_found("agent", id))?;
+    let token = random_token().map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("no random numbers: {error}"))
+    })?;
+    let cx = state.context(&caller);
+    let kept = ApiToken {
+        id: TokenId::new(cx.ids),
+        hash: Digest::of(token.as_bytes()),
+        scope: TokenScope::Agent(agent.id),
+        name: agent.name.clone(),
+        created_at: cx.now,
+        revoked_at: None,
+    };
+    let mut change = Change::new();
+    change.audit(event("token.created", json!({ "token": kept.id, "agent": agent.id }), &cx));
+    change.write(Write::PutToken(kept));
+    state.commit(change).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "token": token, "agent": agent }))))
+}
+
+fn event(action: &str, detail: Value, cx: &Context<'_>) -> AuditDraft {
+    AuditDraft {
+        campaign: None,
+        task: None,
+        action: action.to_owned(),
+        actor: cx.actor.clone(),
+        at: cx.now,
+        review: ReviewStatus::None,
+        detail,
+    }
+}

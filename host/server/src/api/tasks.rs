@@ -1,0 +1,113 @@
+//! Tasks: lists, and one with everything that is known of it.
+//!
+//! Tasks change through the three agent endpoints, through approvals and through their campaign; here they are read, and
+//! dead ones are tried once more. Called by the dashboard and the CLI.
+
+use super::extract::{Id, Params};
+use super::{AppState, Problem};
+use crate::auth::Caller;
+use axum::extract::State;
+use axum::{Extension, Json};
+use chimera_core::approval::{Answer, ApprovalKind, ApprovalState, HumanDecision};
+use chimera_core::audit::AuditEvent;
+use chimera_core::ids::{CampaignId, TaskId};
+use chimera_core::ports::{ApprovalFilter, TaskFilter};
+use chimera_core::task::{Task, TaskState};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Tasks given when nothing is asked.
+const DEFAULT_LIMIT: u32 = 100;
+/// Journal entries shown.
+const JOURNAL_SHOWN: usize = 500;
+/// Audit events looked through for a task, newest last.
+const AUDIT_PAGE: u32 = 1000;
+/// Audit events shown of a task.
+const AUDIT_SHOWN: usize = 500;
+
+/// The query of `GET /api/v1/tasks`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TasksQuery {
+    campaign: Option<CampaignId>,
+    state: Option<TaskState>,
+    limit: Option<u32>,
+}
+
+/// `GET /api/v1/tasks`
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Params(query): Params<TasksQuery>,
+) -> Result<Json<Value>, Problem> {
+    let filter = TaskFilter {
+        campaign: query.campaign,
+        states: query.state.into_iter().collect(),
+        limit: Some(query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, 1000)),
+    };
+    Ok(Json(json!({ "tasks": state.truth().tasks(&filter).await? })))
+}
+
+/// `GET /api/v1/tasks/{id}`
+pub(super) async fn show(State(state): State<AppState>, Id(id): Id<TaskId>) -> Result<Json<Value>, Problem> {
+    let truth = state.truth();
+    let task = truth.task(id).await?.ok_or_else(|| Problem::not_found("task", id))?;
+    let spec = truth.spec(task.spec_id).await?;
+    let effects = truth.effects(task.lineage).await?;
+    let mut journal = truth.journal(task.id, task.epoch).await?;
+    let count = journal.len();
+    journal.truncate(JOURNAL_SHOWN);
+    let audit = audit_of(&state, &task).await?;
+    Ok(Json(json!({
+        "task": task,
+        "spec": spec,
+        "effects": effects,
+        "journal": { "epoch": task.epoch, "count": count, "entries": journal },
+        "audit": audit,
+    })))
+}
+
+/// `POST /api/v1/tasks/{id}/replay`: says yes to the open question whether the task is tried once more.
+pub(super) async fn replay(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id<TaskId>,
+) -> Result<Json<Value>, Problem> {
+    let truth = state.truth();
+    let task = truth.task(id).await?.ok_or_else(|| Problem::not_found("task", id))?;
+    let filter = ApprovalFilter { campaign: task.campaign, state: Some(ApprovalState::Open), due_before: None };
+    let stuck = truth.approvals(&filter).await?;
+    let Some(stuck) = stuck.into_iter().find(|asked| asked.kind == ApprovalKind::Stuck && asked.task == Some(id))
+    else {
+        let detail = format!(
+            "task {id} is {} and no open question asks whether to try it once more; only a task that failed for good, \
+             and that nothing else installed can do, is replayed",
+            task.state.as_str()
+        );
+        return Err(Problem::conflict("not-replayable", detail));
+    };
+    let answer = Answer { decision: HumanDecision::Retry, edited: None, note: Some("replayed".to_owned()) };
+    state.handles().hitl.decide(stuck.id, answer, caller.actor()).await?;
+    let view = match task.campaign {
+        Some(campaign) => truth.campaign_view(campaign).await?,
+        None => None,
+    };
+    let next = view.and_then(|view| view.steps.into_iter().find(|step| Some(step.id) == task.step)?.task);
+    let next = truth.task(next.unwrap_or(id)).await?;
+    Ok(Json(json!({ "task": next })))
+}
+
+/// The events of the task's chain that are about it.
+async fn audit_of(state: &AppState, task: &Task) -> Result<Vec<AuditEvent>, Problem> {
+    let mut found: Vec<AuditEvent> = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = state.truth().audit(task.campaign, after, AUDIT_PAGE).await?;
+        let Some(last) = page.last().map(|event| event.seq).filter(|last| *last > after) else { return Ok(found) };
+        after = last;
+        found.extend(page.into_iter().filter(|event| event.draft.task == Some(task.id)));
+        if found.len() >= AUDIT_SHOWN {
+            found.truncate(AUDIT_SHOWN);
+            return Ok(found);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use super::*;
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+#[test]
+fn the_token_is_made_once_and_only_its_owner_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("operator.token");
+    let token = load_or_create_token(&path).unwrap();
+    assert_eq!(URL_SAFE_NO_PAD.decode(&token).unwrap().len(), 32);
+    assert_eq!(load_or_create_token(&path).unwrap(), token);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        load_or_create_token(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+    std::fs::write(&path, "hello\n").unwrap();
+    assert!(load_or_create_token(&path).unwrap_err().to_string().contains("does not hold a token"));
+}
+
+#[test]
+fn a_ticket_opens_once_and_not_after_its_time() {
+    let auth = Auth::new("secret", 7700).unwrap();
+    let (first, second) = (auth.mint_ticket(at(0)).unwrap(), auth.mint_ticket(at(0)).unwrap());
+    assert!(auth.redeem(&first, at(1)));
+    assert!(!auth.redeem(&first, at(2)));
+    assert!(!auth.redeem(&second, at(TICKET_LASTS.as_secs() + 1)));
+    assert!(!auth.redeem("secret", at(1)));
+    let oldest = auth.mint_ticket(at(0)).unwrap();
+    let kept: Vec<String> = (0..MAX_TICKETS).map(|_| auth.mint_ticket(at(0)).unwrap()).collect();
+    assert!(!auth.redeem(&oldest, at(1)));
+    assert!(kept.iter().all(|ticket| auth.redeem(ticket, at(1))));
+}
+
+#[test]
+fn a_session_ends_cannot_be_forged_and_is_not_the_token() {
+    let auth = Auth::new("secret", 7700).unwrap();
+    let session = auth.new_session(at(0)).unwrap();
+    assert!(auth.is_session(&session, at(1)));
+    assert!(!auth.is_session(&session, at(SESSION_LASTS.as_secs() + 1)));
+    assert!(!session.contains("secret"));
+    let (claim, mac) = session.rsplit_once('.').unwrap();
+    let (_, nonce) = claim.split_once('.').unwrap();
+    assert!(!auth.is_session(&format!("{}.{nonce}.{mac}", at(999_999).as_millis()), at(1)));
+    for bad in ["", ".", "..", "secret", claim, &format!("{claim}.")] {
+        assert!(!auth.is_session(bad, at(1)), "{bad}");
+    }
+    assert!(!Auth::new("another", 7700).unwrap().is_session(&session, at(1)));
+}
+
+#[test]
+fn only_this_machines_names_with_this_port_are_its_hosts() {
+    let auth = Auth::new("secret", 7700).unwrap();
+    for good in ["127.0.0.1:7700", "localhost:7700", "LOCALHOST:7700", "[::1]:7700"] {
+        assert!(auth.is_own_host(good), "{good}");
+    }
+    for bad in [
+        "",
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "localhost:7700.evil.example",
+        "evil.example:7700",
+        "localhost.evil.example:7700",
+        "127.0.0.1:7700:7700",
+        "127.0.0.10:7700",
+        "[::1]",
+        "::1:7700",
+        "0.0.0.0:7700",
+    ] {
+        assert!(!auth.is_own_host(bad), "{bad}");
+    }
+    assert!(Auth::new("secret", 80).unwrap().is_own_host("localhost"));
+}

@@ -1,0 +1,522 @@
+//! The command line: every command, flag and example, as clap sees it.
+//!
+//! Nothing here does anything; the meaning of each command is in the module of its name. Read by [`super::run`].
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `chimera`
+#[derive(Debug, Parser)]
+#[command(
+    name = "chimera",
+    version,
+    about = "Run campaigns of sandboxed WebAssembly skills",
+    long_about = "Chimera turns a goal into tasks, runs each in a sandboxed WebAssembly skill, judges what comes out, \
+                  and asks a human before anything leaves for the outside world.",
+    after_help = "Examples:\n  chimera demo                     watch one campaign from goal to published post\n  \
+                  chimera serve                    run the platform; the page is at http://127.0.0.1:7700\n  \
+                  chimera skill new acme/hello     begin a skill of your own\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The folder that holds all state
+    #[arg(long, global = true, env = "CHIMERA_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The configuration file [default: chimera.toml in the data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What is logged to standard error, for example `info` or `chimera_agents=debug`
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one whole campaign on real text, from goal to published post
+    Demo(DemoArgs),
+    /// Run the platform: planner, workers, judge, API and page in one process
+    #[command(after_help = "Example:\n  chimera serve --listen 127.0.0.1:7700 --workers 4")]
+    Serve(ServeArgs),
+    /// Make, build, test, run and install skills
+    #[command(subcommand)]
+    Skill(SkillCommand),
+    /// Find installed skills by what they do
+    #[command(after_help = "Example:\n  chimera search \"summarise a text\"")]
+    Search(SearchArgs),
+    /// Start campaigns and follow them
+    #[command(subcommand)]
+    Campaign(CampaignCommand),
+    /// Look at single tasks
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Answer what waits for a human
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
+    /// Say which skill may use which tools of which server
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Look at MCP servers, or run the bundled one
+    #[command(subcommand)]
+    Mcp(McpCommand),
+    /// Register agents and give them tokens
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Check the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Tell what is configured, what is there and what is missing
+    Doctor,
+    /// Compile a component read from standard input; started by the sandbox, in a process with limits of its own
+    #[command(hide = true)]
+    CompileComponent,
+}
+
+/// `chimera demo`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  chimera demo\n  chimera demo --approve --json\n  \
+                        chimera demo --input posts.jsonl --goal \"Find the trends in these posts and summarise them\"\n  \
+                        chimera demo --reject          nothing is published; exit code 3")]
+pub(crate) struct DemoArgs {
+    /// Posts to work on: JSON lines, RSS or Atom [default: the reviews that come with Chimera]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// The goal, in words
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) goal: Option<String>,
+    /// Approve what waits for a human without asking
+    #[arg(long, conflicts_with = "reject")]
+    pub(crate) approve: bool,
+    /// Reject what waits for a human without asking
+    #[arg(long)]
+    pub(crate) reject: bool,
+    /// Keep the data folder of the run here instead of a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Do not build the bundled skills; use what was built before
+    #[arg(long)]
+    pub(crate) no_build: bool,
+}
+
+/// `chimera serve`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; a loopback address [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Tasks that run at once [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// The shard whose queue this process serves
+    #[arg(long, value_name = "NAME")]
+    pub(crate) planner_id: Option<String>,
+}
+
+/// `chimera skill …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SkillCommand {
+    /// Write a new skill's folder from the template
+    #[command(after_help = "Examples:\n  chimera skill new acme/hello\n  \
+                            chimera skill new acme/hello --path ~/skills/hello --sdk 0.1")]
+    New {
+        /// Its name: namespace/name, in kebab-case
+        #[arg(value_name = "NAMESPACE/NAME")]
+        name: String,
+        /// Where [default: a folder of the name, here]
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+        /// The SDK: a folder, or a version such as 0.1 [default: the checkout this program was built from]
+        #[arg(long, value_name = "PATH|VERSION")]
+        sdk: Option<String>,
+    },
+    /// Build a skill's component and put its manifest into it
+    #[command(after_help = "Example:\n  chimera skill build skills/find-trends")]
+    Build {
+        /// The skill's folder
+        #[arg(default_value = ".", value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+    /// Run a skill's self-tests in the sandbox, as a host does before it admits the skill
+    Test {
+        /// The skill's folder (which is built first), or a component
+        #[arg(default_value = ".", value_name = "FOLDER|FILE")]
+        what: PathBuf,
+    },
+    /// Run a skill once, with nothing granted to it
+    #[command(after_help = "Examples:\n  chimera skill run . --input '{\"text\": \"hello\"}'\n  \
+                            chimera skill run acme-hello-0.1.0.wasm --input @input.json")]
+    Run {
+        /// A component, or a skill's folder (which is built first)
+        #[arg(value_name = "FILE|FOLDER")]
+        what: PathBuf,
+        /// The input: JSON, or @FILE
+        #[arg(long, value_name = "JSON|@FILE")]
+        input: String,
+    },
+    /// Install a skill into the running server
+    Install {
+        /// A component, or a skill's folder (which is built first)
+        #[arg(default_value = ".", value_name = "FILE|FOLDER")]
+        what: PathBuf,
+    },
+    /// Tell what a skill is and may reach
+    Info {
+        /// An installed skill's name (namespace/name), or a component file
+        #[arg(value_name = "NAMESPACE/NAME|FILE")]
+        what: String,
+    },
+    /// List the installed skills
+    List,
+}
+
+/// `chimera search`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SearchArgs {
+    /// What the skill should do, in words
+    pub(crate) query: String,
+    /// At most this many
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) limit: u32,
+}
+
+/// `chimera campaign …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CampaignCommand {
+    /// Start a campaign
+    #[command(after_help = "Examples:\n  chimera campaign run campaign.yaml --watch\n  \
+                            chimera campaign run --goal \"Summarise the trends in these posts\" --input posts=@posts.jsonl")]
+    Run {
+        /// A campaign with explicit steps
+        #[arg(value_name = "FILE.yaml", conflicts_with = "goal", required_unless_present = "goal")]
+        file: Option<PathBuf>,
+        /// The goal, in words
+        #[arg(long, value_name = "TEXT")]
+        goal: Option<String>,
+        /// An input: name=value, name=@file.json, or posts=@file.jsonl (or .rss, .atom)
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// A short name for lists
+        #[arg(long, value_name = "TEXT")]
+        title: Option<String>,
+        /// Follow it until it ends
+        #[arg(long)]
+        watch: bool,
+    },
+    /// One campaign with its steps, or all campaigns
+    Status {
+        /// The campaign
+        id: Option<String>,
+    },
+    /// Follow a campaign until it ends
+    Watch {
+        /// The campaign
+        id: String,
+    },
+    /// Stop a campaign
+    Cancel {
+        /// The campaign
+        id: String,
+    },
+    /// What a campaign's tasks took and what came out
+    Report {
+        /// The campaign
+        id: String,
+    },
+}
+
+/// `chimera task …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Everything about one task
+    Show {
+        /// The task
+        id: String,
+    },
+    /// Tasks, newest first
+    List {
+        /// Only of this campaign
+        #[arg(long, value_name = "ID")]
+        campaign: Option<String>,
+    },
+    /// Put a task that failed for good back on its queue
+    Replay {
+        /// The task
+        id: String,
+    },
+}
+
+/// `chimera approvals …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// What waits for a human
+    List {
+        /// Decided ones too
+        #[arg(long)]
+        all: bool,
+        /// Only of this campaign
+        #[arg(long, value_name = "ID")]
+        campaign: Option<String>,
+    },
+    /// One question, with the exact arguments
+    Show {
+        /// The approval
+        id: String,
+    },
+    /// Say yes
+    #[command(after_help = "Examples:\n  chimera approvals approve 0190…\n  \
+                            chimera approvals approve 0190… --value '\"en\"'      the answer to a question")]
+    Approve {
+        /// The approval
+        id: String,
+        /// The answer to a question: JSON, or @FILE
+        #[arg(long, value_name = "JSON|@FILE")]
+        value: Option<String>,
+        /// A note for the log
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Say yes to changed arguments
+    Edit {
+        /// The approval
+        id: String,
+        /// The new arguments: JSON, or @FILE
+        #[arg(long, value_name = "JSON|@FILE")]
+        arguments: String,
+        /// A note for the log
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Say no
+    Reject {
+        /// The approval
+        id: String,
+        /// A note for the log
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Neither: run the waiting task again from its start
+    Retry {
+        /// The approval
+        id: String,
+        /// A note for the log
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+}
+
+/// How a granted tool is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// It changes nothing
+    Read,
+    /// It changes the world, and a human sees it first
+    EffectWithApproval,
+    /// It changes the world, without asking
+    Effect,
+}
+
+impl ModeArg {
+    /// The mode's name on the wire.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::EffectWithApproval => "effect-with-approval",
+            Self::Effect => "effect",
+        }
+    }
+}
+
+/// `chimera grant …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantCommand {
+    /// What is granted
+    List,
+    /// Let a skill use tools of a server
+    #[command(after_help = "Example:\n  chimera grant add chimera/publish-post --slot social --server social \
+                            --tool publish_post")]
+    Add {
+        /// The skill: namespace/name
+        skill: String,
+        /// The slot of its manifest
+        #[arg(long)]
+        slot: String,
+        /// The configured MCP server that the slot is bound to
+        #[arg(long)]
+        server: String,
+        /// A tool it may call (repeatable) [default: every tool and resource that the manifest declares]
+        #[arg(long = "tool")]
+        tools: Vec<String>,
+        /// A resource it may read (repeatable)
+        #[arg(long = "resource")]
+        resources: Vec<String>,
+        /// How these tools are treated [default: what the server says of each, and an effect with approval otherwise]
+        #[arg(long, value_enum, requires = "tools")]
+        mode: Option<ModeArg>,
+        /// Only within this campaign
+        #[arg(long, value_name = "ID")]
+        campaign: Option<String>,
+    },
+    /// Take a grant back
+    Revoke {
+        /// The grant
+        id: String,
+    },
+    /// Why a call is allowed, or is not
+    Explain {
+        /// The skill: namespace/name
+        skill: String,
+        /// The slot
+        #[arg(long)]
+        slot: String,
+        /// The tool
+        #[arg(long)]
+        tool: String,
+    },
+}
+
+/// `chimera mcp …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum McpCommand {
+    /// The configured servers
+    List,
+    /// The tools of a server
+    Tools {
+        /// The server
+        server: String,
+    },
+    /// Run a bundled server on standard input and output
+    Serve {
+        /// Which
+        #[command(subcommand)]
+        server: BundledServer,
+    },
+}
+
+/// The bundled MCP servers.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum BundledServer {
+    /// A small social network in a locked file: search_posts, publish_post, list_posts
+    Social {
+        /// The file that holds its posts
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+        /// Ignore idempotency keys, as many real servers do
+        #[arg(long)]
+        no_idempotency: bool,
+        /// Posts that are there from the start: JSON lines
+        #[arg(long, value_name = "FILE")]
+        seed: Option<PathBuf>,
+        /// Wait this long before every answer
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+        delay_ms: u64,
+    },
+}
+
+/// What an agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Makes plans
+    Planner,
+    /// Does tasks
+    Worker,
+    /// Judges outcomes
+    Judge,
+}
+
+impl RoleArg {
+    /// The role's name on the wire.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planner => "planner",
+            Self::Worker => "worker",
+            Self::Judge => "judge",
+        }
+    }
+}
+
+/// `chimera agent …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// The registered agents
+    List,
+    /// Register an agent
+    Add {
+        /// Its name
+        name: String,
+        /// What it does
+        #[arg(long, value_enum, default_value_t = RoleArg::Worker)]
+        role: RoleArg,
+    },
+    /// Make a token for an agent; it is shown once
+    Token {
+        /// The agent's name or id
+        name: String,
+    },
+}
+
+/// `chimera audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Recompute every hash chain
+    Verify {
+        /// Only this campaign's chain
+        #[arg(long, value_name = "ID")]
+        campaign: Option<String>,
+    },
+    /// Print a chain's events
+    List {
+        /// A campaign's chain [default: the system's]
+        #[arg(long, value_name = "ID")]
+        campaign: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_campaign_wants_a_file_or_a_goal_and_not_both() {
+        let parse = |words: &[&str]| Cli::try_parse_from([&["chimera", "campaign", "run"], words].concat());
+        assert!(parse(&["a.yaml"]).is_ok());
+        assert!(parse(&["--goal", "x", "--input", "a=1", "--json"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["a.yaml", "--goal", "x"]).is_err());
+    }
+
+    #[test]
+    fn the_demo_cannot_approve_and_reject() {
+        assert!(Cli::try_parse_from(["chimera", "demo", "--approve", "--reject"]).is_err());
+        assert!(Cli::try_parse_from(["chimera", "demo", "--approve", "--json"]).is_ok());
+    }
+
+    #[test]
+    fn every_command_tells_what_it_does() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} says nothing of itself", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,285 @@
+//! `chimera doctor`: what is configured, what is there, and what is missing.
+//!
+//! Looks and tells; it changes nothing and sends nothing but one question to the server on this machine. Values that may
+//! hold secrets are not shown. Called by the dispatcher.
+
+use super::Env;
+use super::client::Client;
+use super::error::{CliResult, Exit};
+use super::output::{Format, Style, Table, bytes, print_json, say};
+use super::skill::guest::{self, TARGET, TargetState};
+use crate::config::Config;
+use serde::Serialize;
+use serde_json::json;
+use std::path::Path;
+
+/// Less free space than this is worth a warning.
+const LITTLE_SPACE: u64 = 1 << 30;
+/// Less than this stops writing soon.
+const NO_SPACE: u64 = 50 << 20;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    /// As it should be.
+    Ok,
+    /// Works, but something could be better.
+    Warning,
+    /// Does not work.
+    Failed,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Check {
+    name: &'static str,
+    health: Health,
+    found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    fix: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, health: Health::Ok, found: found.into(), fix: String::new() }
+    }
+
+    fn bad(name: &'static str, health: Health, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, health, found: found.into(), fix: fix.into() }
+    }
+}
+
+pub(super) async fn run(env: Env) -> CliResult {
+    let config = env.config()?;
+    let folder = config.data_dir.value.clone();
+    let mut checks = vec![data_folder(&folder), lock(&folder)];
+    checks.push(server(&config).await);
+    checks.push(disk(&folder));
+    checks.extend(kernel());
+    checks.push(target().await);
+    let has_failed = checks.iter().any(|check| check.health == Health::Failed);
+    match env.format {
+        Format::Json => {
+            let settings: Vec<_> = config
+                .describe()
+                .into_iter()
+                .map(|(name, value, source)| json!({ "name": name, "value": value, "source": source }))
+                .collect();
+            print_json(&json!({
+                "version": env!("CARGO_PKG_VERSION"), "ok": !has_failed, "config_file": config.file,
+                "settings": settings, "checks": checks,
+            }));
+        }
+        Format::Human => print(&config, &checks),
+    }
+    Ok(if has_failed { Exit::Failed } else { Exit::Done })
+}
+
+fn print(config: &Config, checks: &[Check]) {
+    let style = Style::stdout();
+    let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
+    for (name, value, source) in config.describe() {
+        table.row([name, value, source]);
+    }
+    table.print("");
+    say("");
+    for check in checks {
+        let mark = match check.health {
+            Health::Ok => style.green("ok     "),
+            Health::Warning => style.yellow("warning"),
+            Health::Failed => style.red("failed "),
+        };
+        say(&format!("{mark} {:<12} {}", check.name, check.found));
+        if !check.fix.is_empty() {
+            say(&format!("{:8}{:<12} → {}", "", "", check.fix));
+        }
+    }
+}
+
+fn data_folder(folder: &Path) -> Check {
+    let name = "data folder";
+    match std::fs::metadata(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Check::ok(name, format!("{} is not there yet; the first start makes it", folder.display()))
+        }
+        Err(error) => Check::bad(
+            name,
+            Health::Failed,
+            format!("{} cannot be looked at: {error}", folder.display()),
+            "check its permissions, or choose another with --data-dir",
+        ),
+        Ok(found) if !found.is_dir() => Check::bad(
+            name,
+            Health::Failed,
+            format!("{} is not a folder", folder.display()),
+            "choose another with --data-dir",
+        ),
+        Ok(found) if is_open_to_others(&found) => Check::bad(
+            name,
+            Health::Warning,
+            format!("{} can be read by other users of this machine", folder.display()),
+            format!("chmod 700 {}", folder.display()),
+        ),
+        Ok(_) => match tempfile::tempfile_in(folder) {
+            Ok(_) => Check::ok(name, format!("{} can be written", folder.display())),
+            Err(error) => Check::bad(
+                name,
+                Health::Failed,
+                format!("{} cannot be written: {error}", folder.display()),
+                "make it writable for this user",
+            ),
+        },
+    }
+}
+
+#[cfg(unix)]
+fn is_open_to_others(found: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    found.permissions().mode() & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+fn lock(folder: &Path) -> Check {
+    let name = "lock";
+    let Ok(file) = std::fs::File::open(folder.join("chimera.lock")) else {
+        return Check::ok(name, "nobody has used the folder yet");
+    };
+    match file.try_lock() {
+        Ok(()) => Check::ok(name, "free"),
+        Err(std::fs::TryLockError::WouldBlock) => Check::ok(name, "held by a running server"),
+        Err(std::fs::TryLockError::Error(error)) => Check::bad(
+            name,
+            Health::Warning,
+            format!("cannot be tried: {error}"),
+            "keep the data folder on a local disk that knows file locks",
+        ),
+    }
+}
+
+async fn server(config: &Config) -> Check {
+    let name = "server";
+    if !config.server_file().exists() {
+        return Check::ok(name, "not running");
+    }
+    match Client::discover(config) {
+        Ok(client) if client.is_alive().await => {
+            Check::ok(name, format!("running at {} (process {})", client.url(), client.pid()))
+        }
+        Ok(client) => Check::bad(
+            name,
+            Health::Warning,
+            format!("does not answer at {}", client.url()),
+            "it was killed, or hangs: start it again with `chimera serve`",
+        ),
+        Err(error) => Check::bad(name, Health::Failed, error.what, error.fix),
+    }
+}
+
+fn disk(folder: &Path) -> Check {
+    let name = "disk";
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(there) {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let told = format!("{} free", bytes(free));
+            match free {
+                0..NO_SPACE => {
+                    Check::bad(name, Health::Failed, told, "make room, or choose another disk with --data-dir")
+                }
+                NO_SPACE..LITTLE_SPACE => Check::bad(name, Health::Warning, told, "make room soon"),
+                _ => Check::ok(name, told),
+            }
+        }
+        Err(error) => {
+            Check::bad(name, Health::Warning, format!("cannot be measured: {error}"), "check the disk yourself")
+        }
+    }
+}
+
+/// What the sandbox takes from the kernel.
+fn kernel() -> Vec<Check> {
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else {
+        return vec![Check::ok("kernel", "not Linux; fresh instances are made without its shortcuts")];
+    };
+    let release = release.trim();
+    let mut checks = vec![if has_pagemap_scan(release) {
+        Check::ok("kernel", format!("{release}; PAGEMAP_SCAN makes fresh instances quick"))
+    } else {
+        Check::ok("kernel", format!("{release}; no PAGEMAP_SCAN (6.7 and later): fresh instances take longer"))
+    }];
+    let maps =
+        std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if let Some(maps) = maps {
+        checks.push(match maps {
+            0..65_530 => Check::bad(
+                "memory maps",
+                Health::Warning,
+                format!("vm.max_map_count is {maps}"),
+                "sysctl -w vm.max_map_count=65530, or fewer skills can run at once",
+            ),
+            _ => Check::ok("memory maps", format!("vm.max_map_count is {maps}")),
+        });
+    }
+    checks
+}
+
+/// Linux 6.7 brought the call that tells which pages of an instance were written.
+fn has_pagemap_scan(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 7)
+}
+
+async fn target() -> Check {
+    let name = "wasm target";
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let add = format!("rustup target add {TARGET}");
+    match guest::target_state(&here).await {
+        TargetState::Installed => Check::ok(name, format!("{TARGET} is installed")),
+        TargetState::Missing => {
+            Check::bad(name, Health::Warning, format!("{TARGET} is missing; skills cannot be built yet"), add)
+        }
+        TargetState::MissingWithoutRustup => Check::bad(
+            name,
+            Health::Warning,
+            format!("{TARGET} is missing, and so is rustup; skills cannot be built"),
+            format!("install Rust with rustup, then {add}"),
+        ),
+        TargetState::NoCargo => Check::bad(
+            name,
+            Health::Warning,
+            "there is no cargo; skills can be run but not built",
+            "install Rust with rustup",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart_by_number() {
+        assert!(has_pagemap_scan("6.7.0-arch1"));
+        assert!(has_pagemap_scan("6.12.1"));
+        assert!(has_pagemap_scan("10.0"));
+        assert!(!has_pagemap_scan("6.6.87"));
+        assert!(!has_pagemap_scan("5.15.0"));
+        assert!(!has_pagemap_scan("odd"));
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_fails_and_an_absent_one_does_not() {
+        let place = tempfile::tempdir().expect("a folder");
+        let file = place.path().join("file");
+        std::fs::write(&file, "").expect("a file");
+        assert_eq!(data_folder(&file).health, Health::Failed);
+        assert_eq!(data_folder(&place.path().join("absent")).health, Health::Ok);
+        assert_ne!(data_folder(place.path()).health, Health::Failed);
+    }
+}

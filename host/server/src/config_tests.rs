@@ -1,0 +1,91 @@
+use super::*;
+
+fn load(flags: Flags, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::load_with(flags, |name| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+    })
+}
+
+fn flags_in(folder: &Path) -> Flags {
+    Flags { data_dir: Some(folder.to_owned()), ..Flags::default() }
+}
+
+#[test]
+fn a_later_layer_wins_and_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    std::fs::write(&file, "listen = \"127.0.0.1:1001\"\nworkers = 3\nplanner_id = \"east\"\nlog = \"info\"\n").unwrap();
+    let flags = Flags { listen: Some("[::1]:1003".to_owned()), ..flags_in(folder.path()) };
+    let config = load(flags, &[("CHIMERA_LISTEN", "127.0.0.1:1002"), ("CHIMERA_WORKERS", "5")]).unwrap();
+    assert_eq!(config.listen, Setting { value: "[::1]:1003".parse().unwrap(), source: Source::Flag("listen") });
+    assert_eq!(config.workers, Setting { value: 5, source: Source::Environment("CHIMERA_WORKERS") });
+    assert_eq!(config.planner_id, Setting { value: "east".to_owned(), source: Source::File(file.clone()) });
+    assert_eq!(config.file, Some(file));
+    let described = config.describe();
+    assert!(
+        described.contains(&("workers".to_owned(), "5".to_owned(), "$CHIMERA_WORKERS".to_owned())),
+        "{described:?}"
+    );
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = load(flags_in(folder.path()), &[]).unwrap();
+    assert_eq!(config.listen, Setting::default(DEFAULT_LISTEN));
+    assert_eq!(config.planner_id.value, DEFAULT_PLANNER);
+    assert_eq!(config.file, None);
+    assert!((1..=64).contains(&config.workers.value));
+}
+
+#[test]
+fn only_loopback_addresses_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    for bad in ["0.0.0.0:7700", "[::]:7700", "192.168.1.4:7700", "example.com:80", "7700", "127.0.0.1"] {
+        let error = load(Flags { listen: Some(bad.to_owned()), ..flags_in(folder.path()) }, &[]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("listen (--listen): ") && text.contains("127.0.0.1:"), "{bad}: {text}");
+    }
+    let config = load(Flags { listen: Some("localhost:0".to_owned()), ..flags_in(folder.path()) }, &[]).unwrap();
+    assert_eq!(config.listen.value.to_string(), "127.0.0.1:0");
+}
+
+#[test]
+fn a_wrong_file_names_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    std::fs::write(&file, "workers = 2\nwokers = 3\n").unwrap();
+    let text = load(flags_in(folder.path()), &[]).unwrap_err().to_string();
+    assert!(text.contains("chimera.toml, line 2") && text.contains("wokers"), "{text}");
+    std::fs::write(&file, "data_dir = \"elsewhere\"\n").unwrap();
+    let text = load(flags_in(folder.path()), &[]).unwrap_err().to_string();
+    assert!(text.contains("data_dir") && text.contains("CHIMERA_DATA_DIR"), "{text}");
+    std::fs::write(&file, "[mcp.servers.\"No Such Name\"]\ncommand = \"x\"\n").unwrap();
+    let text = load(flags_in(folder.path()), &[]).unwrap_err().to_string();
+    assert!(text.contains("No Such Name") && text.contains("a-z"), "{text}");
+}
+
+#[test]
+fn a_named_file_must_be_there_and_may_name_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.toml");
+    let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+    let text = load(flags.clone(), &[]).unwrap_err().to_string();
+    assert!(text.contains("other.toml") && text.contains("--config"), "{text}");
+    std::fs::write(&file, "data_dir = \"state\"\n").unwrap();
+    let config = load(flags, &[]).unwrap();
+    assert_eq!(config.data_dir, Setting { value: folder.path().join("state"), source: Source::File(file) });
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (variables, flags) in [
+        (vec![("CHIMERA_WORKERS", "0")], flags_in(folder.path())),
+        (vec![("CHIMERA_WORKERS", "many")], flags_in(folder.path())),
+        (vec![], Flags { workers: Some(100_000), ..flags_in(folder.path()) }),
+        (vec![("CHIMERA_PLANNER_ID", "task queue")], flags_in(folder.path())),
+    ] {
+        assert!(matches!(load(flags, &variables), Err(ConfigError::Invalid { .. })), "{variables:?}");
+    }
+}

@@ -1,0 +1,215 @@
+//! Puts the rooms together into one process: truth, blobs, sandbox, index, registry, gateway, agents.
+//!
+//! The only place that knows which implementation stands behind a port. It decides nothing about tasks or skills. Called
+//! by `serve`, the demo and the API's tests.
+
+use crate::config::Config;
+use chimera_agents::judge::Judge;
+use chimera_agents::judge::hitl::Hitl;
+use chimera_agents::planner::scheduler::Scheduler;
+use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
+use chimera_core::clock::{Clock, SystemClock};
+use chimera_core::ids::{IdSource, SystemIds};
+use chimera_core::ports::{Blobs, Deny, MemoryIndex, PortError, Queue, SkillIndex, Truth};
+use chimera_index::{LexicalIndex, LexicalMemory};
+use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
+use chimera_registry::{FolderBlobs, Registry};
+use chimera_sandbox::{Compiler, Sandbox, SandboxConfig, SandboxError};
+use chimera_store::{SqliteOptions, SqliteStore, StoreError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the bundled MCP server.
+pub const SOCIAL: &str = "social";
+
+/// The platform's rooms, for those who ask them. Cheap to clone.
+#[derive(Clone)]
+pub struct Handles {
+    /// What the process was told.
+    pub config: Arc<Config>,
+    /// The truth.
+    pub truth: Arc<dyn Truth>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where new ids come from.
+    pub ids: Arc<dyn IdSource>,
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// The index of skills.
+    pub index: Arc<dyn SkillIndex>,
+    /// The registry.
+    pub registry: Arc<Registry>,
+    /// The gateway to the MCP servers.
+    pub gateway: Gateway,
+    /// What turns events into changes.
+    pub scheduler: Scheduler,
+    /// What judges finished tasks.
+    pub judge: Judge,
+    /// What carries out a human's answers.
+    pub hitl: Hitl,
+}
+
+/// Everything that runs.
+pub struct Platform {
+    handles: Handles,
+    store: SqliteStore,
+    swarm: SwarmHandle,
+}
+
+/// A platform that could not be started; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder is locked, unreadable, damaged or too new.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sandbox cannot be built.
+    #[error("the sandbox cannot be started: {0}")]
+    Sandbox(#[from] SandboxError),
+    /// A room failed on what is stored.
+    #[error("{what} failed: {error}; check the data folder's disk and permissions")]
+    Port {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        error: PortError,
+    },
+    /// A configured MCP server cannot be used.
+    #[error("the MCP servers cannot be used: {0}; mend chimera.toml")]
+    Servers(#[from] CatalogError),
+    /// The agents did not start.
+    #[error("the agents cannot be started: {0}")]
+    Agents(String),
+    /// The program does not know where it is itself.
+    #[error("this program's own path is not known: {0}; start it by its full path")]
+    NoExecutable(std::io::Error),
+}
+
+impl Platform {
+    /// Starts everything on the configured data folder.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let data_dir = config.data_dir.value.clone();
+        let store = SqliteStore::open(SqliteOptions::new(&data_dir)).await?;
+        match Self::start_on(config, &data_dir, &store).await {
+            Ok((handles, swarm)) => Ok(Self { handles, store, swarm }),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        config: Config,
+        data_dir: &Path,
+        store: &SqliteStore,
+    ) -> Result<(Handles, SwarmHandle), StartError> {
+        let executable = std::env::current_exe().map_err(StartError::NoExecutable)?;
+        let catalog = server_catalog(&config, &executable, data_dir)?;
+        let truth: Arc<dyn Truth> = Arc::new(store.clone());
+        let queue: Arc<dyn Queue> = Arc::new(store.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
+        let blobs: Arc<dyn Blobs> = Arc::new(
+            FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?,
+        );
+        let sandbox = start_sandbox(data_dir, executable).await?;
+        let index: Arc<dyn SkillIndex> = Arc::new(LexicalIndex::new());
+        let memory: Arc<dyn MemoryIndex> = Arc::new(LexicalMemory::new());
+        let registry =
+            Arc::new(Registry::new(truth.clone(), blobs, sandbox.clone(), index.clone(), clock.clone(), ids.clone()));
+        fill_indexes(&registry, truth.as_ref(), memory.as_ref()).await?;
+        let gateway = Gateway::new(truth.clone(), clock.clone(), ids.clone(), &catalog);
+        let swarm = Swarm::start(SwarmDeps {
+            truth: truth.clone(),
+            queue: queue.clone(),
+            registry: registry.clone(),
+            sandbox: sandbox.clone(),
+            gateway: Arc::new(gateway.clone()),
+            skill_index: index.clone(),
+            memory_index: memory,
+            // No secret can be configured yet, so none exists.
+            secrets: Arc::new(Deny),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            workers: config.workers.value,
+            planner_id: config.planner_id.value.clone(),
+        })
+        .await
+        .map_err(|error| StartError::Agents(error.to_string()))?;
+        let handles = Handles {
+            config: Arc::new(config),
+            truth,
+            queue,
+            clock,
+            ids,
+            sandbox,
+            index,
+            registry,
+            gateway,
+            scheduler: swarm.scheduler().clone(),
+            judge: swarm.judge().clone(),
+            hitl: swarm.hitl().clone(),
+        };
+        Ok((handles, swarm))
+    }
+
+    /// The rooms.
+    pub fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// Stops the agents, then the MCP servers, then the store. What was running is taken up at the next start.
+    pub async fn shutdown(self) {
+        self.swarm.shutdown().await;
+        self.handles.gateway.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+fn port(what: &'static str, error: PortError) -> StartError {
+    StartError::Port { what, error }
+}
+
+/// Building the engine takes a while: not on the runtime's own threads.
+async fn start_sandbox(data_dir: &Path, executable: PathBuf) -> Result<Sandbox, StartError> {
+    let config = SandboxConfig {
+        cache_dir: Some(data_dir.join("cache")),
+        compiler: Compiler::Child(executable),
+        ..SandboxConfig::default()
+    };
+    let built = tokio::task::spawn_blocking(move || Sandbox::new(config)).await;
+    match built {
+        Ok(built) => Ok(built?),
+        Err(error) => Err(StartError::Agents(error.to_string())),
+    }
+}
+
+/// The indexes live in memory: they are filled from the truth at every start.
+async fn fill_indexes(registry: &Registry, truth: &dyn Truth, memory: &dyn MemoryIndex) -> Result<(), StartError> {
+    let skills = registry.rebuild_index().await.map_err(|error| port("filling the index of skills", error))?;
+    let items = truth.memory(None).await.map_err(|error| port("reading the agents' memory", error))?;
+    for item in &items {
+        memory.put(item).await.map_err(|error| port("filling the index of memory", error))?;
+    }
+    tracing::info!(skills, memories = items.len(), "the indexes are filled");
+    Ok(())
+}
+
+/// The configured servers, and `social` unless one of that name is configured.
+fn server_catalog(config: &Config, executable: &Path, data_dir: &Path) -> Result<ServerCatalog, CatalogError> {
+    let mut catalog = ServerCatalog::new();
+    let mut social = ServerConfig::new(SOCIAL, executable);
+    let state = data_dir.join("social.json").display().to_string();
+    social.args = ["mcp", "serve", SOCIAL, "--state"].map(str::to_owned).into_iter().chain([state]).collect();
+    social.idempotency = Idempotency::Argument("idempotency_key".to_owned());
+    catalog.add(social)?;
+    for server in config.mcp_servers.values() {
+        catalog.add(server.value.clone())?;
+    }
+    Ok(catalog)
+}
