@@ -113,8 +113,9 @@ impl Registry {
     /// Runs the self-tests of a component without installing it.
     ///
     /// # Errors
-    /// [`Refusal`] if it breaks a rule before any self-test can run.
-    pub async fn selftest(&self, wasm: &[u8]) -> Result<Vec<SelfTestResult>, Refusal> {
+    /// [`InstallError::Refused`] if it breaks a rule before any self-test can run; [`InstallError::Host`] if the host
+    /// could not try it.
+    pub async fn selftest(&self, wasm: &[u8]) -> Result<Vec<SelfTestResult>, InstallError> {
         let inspection = inspect_apart(wasm).await?;
         let prepared = self.compile(wasm, &inspection).await?;
         Ok(run_selftests(&self.sandbox, &prepared, &Arc::new(inspection.manifest)).await)
@@ -208,13 +209,16 @@ impl Registry {
         Ok(Admitted { inspection, manifest })
     }
 
-    async fn compile(&self, wasm: &[u8], inspection: &Inspection) -> Result<Arc<Prepared>, Refusal> {
-        self.sandbox.prepare(&inspection.survey.digest, wasm).await.map_err(|failure| {
-            Refusal::new(
+    async fn compile(&self, wasm: &[u8], inspection: &Inspection) -> Result<Arc<Prepared>, InstallError> {
+        self.sandbox.prepare(&inspection.survey.digest, wasm).await.map_err(|failure| match failure.kind {
+            // The host's own trouble says nothing of the component.
+            FailureKind::Transient => PortError::new(PortErrorKind::Unavailable, failure.message).into(),
+            _ => Refusal::new(
                 Rule::CompileFailed,
                 format!("the component cannot be prepared: {failure}"),
                 "build it against the served contract with current tools; a very large component may need to shrink",
             )
+            .into(),
         })
     }
 

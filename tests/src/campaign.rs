@@ -191,9 +191,10 @@ impl Drive {
     }
 }
 
-/// The elements of an array, also when it is wrapped as `{items: […]}`.
+/// The elements of an array, also when it is the one array of an object (`{tasks: […]}`).
 pub fn list(value: &Value) -> Vec<Value> {
-    value.as_array().or_else(|| value["items"].as_array()).cloned().unwrap_or_default()
+    let inner = value.as_object().and_then(|map| map.values().find_map(Value::as_array));
+    value.as_array().or(inner).cloned().unwrap_or_default()
 }
 
 /// The text of a JSON string, or nothing.

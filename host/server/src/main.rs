@@ -7,6 +7,7 @@ mod auth;
 mod cli;
 mod config;
 mod dashboard;
+mod executable;
 mod serve;
 mod wiring;
 

@@ -108,7 +108,7 @@ impl Platform {
         data_dir: &Path,
         store: &SqliteStore,
     ) -> Result<(Handles, SwarmHandle), StartError> {
-        let executable = std::env::current_exe().map_err(StartError::NoExecutable)?;
+        let executable = crate::executable::this_program().map_err(StartError::NoExecutable)?;
         let catalog = server_catalog(&config, &executable, data_dir)?;
         let truth: Arc<dyn Truth> = Arc::new(store.clone());
         let queue: Arc<dyn Queue> = Arc::new(store.clone());

@@ -113,7 +113,7 @@ pub(super) fn describe(approval: &Approval, style: Style) -> Vec<String> {
 pub(super) fn exact(approval: &Approval, style: Style) -> Vec<String> {
     let state = json!(approval.state);
     let mut lines = vec![
-        format!("{} {}", style.bold(&one_line(&approval.title, 200)), style.state(state.as_str().unwrap_or(""))),
+        format!("{} {}", style.bold(&one_line(&approval.title, 600)), style.state(state.as_str().unwrap_or(""))),
         format!("why: {}", one_line(&approval.reason, 600)),
     ];
     lines.extend(exact_call(approval));

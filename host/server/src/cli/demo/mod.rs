@@ -45,12 +45,9 @@ pub(super) async fn run(env: Env, args: DemoArgs) -> CliResult {
     let config = config(&env, &place)?;
     super::serve::start_logging(&config)?;
 
-    let skills = bundle::prepare(args.no_build).await?;
+    let skills = unless_stopped(bundle::prepare(args.no_build)).await?;
     let running = serve::start(config.clone()).await.map_err(|error| CliError::failed(error.to_string(), ""))?;
-    let outcome = tokio::select! {
-        outcome = campaign(&config, &running, &args, inputs, &skills, decide, &place) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("stopped by Ctrl-C", "nothing is left running")),
-    };
+    let outcome = unless_stopped(campaign(&config, &running, &args, inputs, &skills, decide, &place)).await;
     running.stop().await;
     let report = outcome?;
     match env.format {
@@ -58,6 +55,14 @@ pub(super) async fn run(env: Env, args: DemoArgs) -> CliResult {
         Format::Human => report.print(place.kept()),
     }
     Ok(report.exit())
+}
+
+/// Does something unless Ctrl-C comes first: then it is dropped, and what was made for it is taken away in order.
+async fn unless_stopped<T>(work: impl Future<Output = CliResult<T>>) -> CliResult<T> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(CliError::failed("stopped by Ctrl-C", "nothing is left running")),
+    }
 }
 
 fn campaign_inputs(args: &DemoArgs) -> CliResult<Value> {
@@ -138,7 +143,7 @@ fn config(env: &Env, place: &Place) -> CliResult<Config> {
 }
 
 fn social(state: &Path) -> CliResult<ServerConfig> {
-    let this = std::env::current_exe().map_err(|error| {
+    let this = crate::executable::this_program().map_err(|error| {
         CliError::failed(format!("this program cannot find itself: {error}"), "start it by its full path")
     })?;
     let state = state.to_str().ok_or_else(|| {

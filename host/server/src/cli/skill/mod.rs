@@ -51,7 +51,7 @@ pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
 
 /// A sandbox that compiles strangers' components in a child process and keeps nothing on disk.
 pub(super) fn sandbox() -> CliResult<Sandbox> {
-    let this = std::env::current_exe().map_err(|error| {
+    let this = crate::executable::this_program().map_err(|error| {
         CliError::failed(format!("this program cannot find itself: {error}"), "start it by its full path")
     })?;
     let config = SandboxConfig { compiler: Compiler::Child(this), ..SandboxConfig::default() };
