@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Does `social` take an idempotency key?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Social {
     /// It does: an unknown outcome may be asked again.
     Idempotent,
@@ -120,11 +121,34 @@ impl Drive {
             }
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        let view = match &self.campaign {
-            Some(id) => self.server.get(&format!("/api/v1/campaigns/{id}")).await.unwrap_or_default(),
-            None => Value::Null,
-        };
-        bail!("the campaign did not end; last error: {last}\n{view:#}\n{}", self.server.log_tail())
+        bail!("the campaign did not end; last error: {last}\n{}\n{}", self.describe().await, self.server.log_tail())
+    }
+
+    /// Where the campaign's steps and tasks are, for an error message.
+    async fn describe(&self) -> String {
+        let Some(id) = &self.campaign else { return "there is no campaign".to_owned() };
+        let view = self.server.get(&format!("/api/v1/campaigns/{id}")).await.unwrap_or_default();
+        let mut lines = vec![format!("campaign {}", view["campaign"]["state"])];
+        for step in list(&view["steps"]) {
+            lines.push(format!("step {} {} task {}", step["key"], step["state"], step["task"]));
+        }
+        for task in list(&view["tasks"]) {
+            let picked = [
+                "id",
+                "state",
+                "attempt",
+                "epoch",
+                "lease",
+                "deaths",
+                "retries",
+                "run_after",
+                "waiting_on",
+                "failure",
+                "updated_at",
+            ];
+            lines.push(picked.map(|name| format!("{name}={}", task[name])).join(" "));
+        }
+        lines.join("\n")
     }
 
     /// One look, and one action if there is one to take.
@@ -136,7 +160,8 @@ impl Drive {
         let open = self.server.get(&format!("/api/v1/approvals?state=open&campaign={id}")).await?;
         for approval in list(&open) {
             let kind = text(&approval["kind"]);
-            if kind != "effect" {
+            // Few posts make for low confidence: then the judge asks, and the operator is content.
+            if kind != "effect" && kind != "verdict" {
                 return Ok(Some(End::Asked(kind)));
             }
             let path = format!("/api/v1/approvals/{}/decide", text(&approval["id"]));

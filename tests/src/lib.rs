@@ -308,15 +308,17 @@ impl Server {
 }
 
 /// Makes a data folder with the bundled skills installed and granted, compiled code included, inside `folder`. The
-/// first call of a process builds it, the others copy.
+/// first call of a process for a kind of server builds it, the others copy.
 ///
 /// # Errors
 /// When the server cannot be started or refuses something.
 pub async fn install_template(folder: &Path, social: campaign::Social) -> Result<PathBuf> {
-    static TEMPLATE: tokio::sync::OnceCell<tempfile::TempDir> = tokio::sync::OnceCell::const_new();
-    let template = TEMPLATE
+    type Template = tokio::sync::OnceCell<tempfile::TempDir>;
+    static TEMPLATES: [Template; 2] = [Template::const_new(), Template::const_new()];
+    let template = TEMPLATES[social as usize]
         .get_or_try_init(|| async {
             let template = tempfile::tempdir()?;
+            configure(template.path(), social)?;
             let mut server = Server::start(template.path()).await?;
             server.install_bundled().await?;
             server.terminate().await?;
@@ -325,6 +327,12 @@ pub async fn install_template(folder: &Path, social: campaign::Social) -> Result
         .await?;
     let data = folder.join("data");
     copy_folder(template.path(), &data)?;
+    configure(&data, social)?;
+    Ok(data)
+}
+
+/// A `social` that ignores keys is configured like any other server of an operator's.
+fn configure(data: &Path, social: campaign::Social) -> Result<()> {
     if social == campaign::Social::Forgetful {
         let state = data.join("social.json");
         let config = format!(
@@ -333,7 +341,7 @@ pub async fn install_template(folder: &Path, social: campaign::Social) -> Result
         );
         std::fs::write(data.join("chimera.toml"), config)?;
     }
-    Ok(data)
+    Ok(())
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {

@@ -18,7 +18,7 @@ const MODES: [(&str, &str, &str, &[&str]); 12] = [
     ("endless-loop", "failed", "permanent", &["deadline-exceeded", "fuel-exhausted"]),
     ("memory-bomb", "failed", "permanent", &["memory-limit"]),
     ("sleep-an-hour", "failed", "permanent", &["deadline-exceeded"]),
-    ("huge-result", "failed", "permanent", &["output-too-large", "memory-limit"]),
+    ("huge-result", "failed", "permanent", &["output-too-large"]),
     ("deep-recursion", "failed", "permanent", &["trap"]),
     ("trap", "failed", "permanent", &["trap"]),
     ("invalid-json", "failed", "permanent", &["output-invalid"]),

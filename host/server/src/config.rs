@@ -222,8 +222,9 @@ impl Config {
         })
     }
 
-    /// Defaults for everything but the data folder: for commands that run a platform of their own.
-    pub fn for_data_dir(data_dir: PathBuf) -> Self {
+    /// Defaults for everything but the data folder.
+    #[cfg(test)]
+    pub(crate) fn for_data_dir(data_dir: PathBuf) -> Self {
         Self {
             data_dir: Setting::flag(data_dir, "data-dir"),
             listen: Setting::default(DEFAULT_LISTEN),

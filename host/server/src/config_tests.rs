@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
 use super::*;
 
 fn load(flags: Flags, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {

@@ -280,3 +280,7 @@ pub fn start_logging(filter: &str) -> Result<(), String> {
         .try_init()
         .map_err(|error| format!("logging cannot be set up: {error}"))
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -35,8 +35,6 @@ pub struct Handles {
     pub clock: Arc<dyn Clock>,
     /// Where new ids come from.
     pub ids: Arc<dyn IdSource>,
-    /// The sandbox.
-    pub sandbox: Sandbox,
     /// The index of skills.
     pub index: Arc<dyn SkillIndex>,
     /// The registry.
@@ -128,7 +126,7 @@ impl Platform {
             truth: truth.clone(),
             queue: queue.clone(),
             registry: registry.clone(),
-            sandbox: sandbox.clone(),
+            sandbox,
             gateway: Arc::new(gateway.clone()),
             skill_index: index.clone(),
             memory_index: memory,
@@ -147,7 +145,6 @@ impl Platform {
             queue,
             clock,
             ids,
-            sandbox,
             index,
             registry,
             gateway,

@@ -13,7 +13,7 @@ use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
 use chimera_core::campaign::{CampaignState, start_step};
 use chimera_core::change::{Change, Context, Guard, Outbox, OutboxTopic, Write};
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::ids::{ApprovalId, TaskId};
+use chimera_core::ids::ApprovalId;
 use chimera_core::json::check_schema;
 use chimera_core::machine::{TaskEvent, settle_effect};
 use chimera_core::plan::StepState;
@@ -105,11 +105,11 @@ impl Hitl {
     // Questions that a task waits for
 
     async fn about_task(&self, approval: &Approval, answer: &Answer, actor: Actor) -> Result<Decided, AgentError> {
-        let Some(id) = approval.task else { return self.record_only(approval, answer, actor).await };
+        let Some(id) = approval.task else { return self.record_only(approval, None, answer, actor).await };
         let task = self.scheduler.task(id).await?;
         if task.state != TaskState::AwaitingApproval || task.waiting_on != Some(approval.id) {
             // Two effects asked for at once: the task waits for one of them, the other is settled in the ledger.
-            return self.record_only(approval, answer, actor).await;
+            return self.record_only(approval, Some(&task), answer, actor).await;
         }
         let effect = match approval.effect {
             Some(id) => self.scheduler.truth().effect(id).await?,
@@ -135,8 +135,16 @@ impl Hitl {
         }
     }
 
-    /// Decides a question that no task waits for at the moment; the ledger learns of it all the same.
-    async fn record_only(&self, approval: &Approval, answer: &Answer, actor: Actor) -> Result<Decided, AgentError> {
+    /// Decides a question that no task waits for at the moment; the ledger learns of it all the same. `seen` is the task
+    /// as it was when it did not wait: had it been read again here, it could have begun to wait in between, and nobody
+    /// would ever wake it.
+    async fn record_only(
+        &self,
+        approval: &Approval,
+        seen: Option<&Task>,
+        answer: &Answer,
+        actor: Actor,
+    ) -> Result<Decided, AgentError> {
         let cx = self.scheduler.context(actor);
         let mut change = decision(approval, answer, &cx);
         if let Some(id) = approval.effect
@@ -149,24 +157,17 @@ impl Hitl {
             }
         }
         // The task may begin to wait for it right now: then its own change goes first, and this one is made anew.
-        if let Some(task) = self.task_if_known(approval.task).await? {
+        if let Some(task) = seen {
             change.guard(Guard::TaskRev(task.id, task.rev));
         }
         self.commit(change).await
-    }
-
-    async fn task_if_known(&self, id: Option<TaskId>) -> Result<Option<Task>, AgentError> {
-        match id {
-            Some(id) => Ok(self.scheduler.truth().task(id).await?),
-            None => Ok(None),
-        }
     }
 
     // -----------------------------------------------------------------------------------------------------------------
     // The planner's questions
 
     async fn question(&self, approval: &Approval, answer: &Answer, actor: Actor) -> Result<Decided, AgentError> {
-        let Some(campaign) = approval.campaign else { return self.record_only(approval, answer, actor).await };
+        let Some(campaign) = approval.campaign else { return self.record_only(approval, None, answer, actor).await };
         let cx = self.scheduler.context(actor);
         let mut view = self.scheduler.view(campaign).await?;
         let key = approval.payload.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -217,10 +218,9 @@ impl Hitl {
     }
 
     async fn stuck(&self, approval: &Approval, answer: &Answer, actor: Actor) -> Result<Decided, AgentError> {
-        let Some(task) = self.task_if_known(approval.task).await? else {
-            return self.record_only(approval, answer, actor).await;
-        };
-        let Some(campaign) = task.campaign else { return self.record_only(approval, answer, actor).await };
+        let Some(id) = approval.task else { return self.record_only(approval, None, answer, actor).await };
+        let task = self.scheduler.task(id).await?;
+        let Some(campaign) = task.campaign else { return self.record_only(approval, Some(&task), answer, actor).await };
         let cx = self.scheduler.context(actor);
         let mut view = self.scheduler.view(campaign).await?;
         let mut change = decision(approval, answer, &cx);

@@ -142,7 +142,7 @@ impl Endpoint {
     }
 
     /// The content type of what it answers, if that is not JSON.
-    pub(crate) fn as_type(mut self, content_type: &'static str) -> Self {
+    pub(crate) fn produces(mut self, content_type: &'static str) -> Self {
         self.produces = content_type;
         self
     }

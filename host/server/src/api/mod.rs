@@ -141,10 +141,12 @@ fn platform_endpoints() -> Vec<Endpoint> {
         Endpoint::get("/", Public, dashboard::page)
             .does("The dashboard's page; with a one-time ticket, logs in first")
             .asks(&[("token", "a one-time ticket, as `chimera serve` prints one")])
-            .as_type("text/html"),
-        Endpoint::get("/assets/style.css", Public, dashboard::style).does("The page's style").as_type("text/css"),
-        Endpoint::get("/assets/app.js", Public, dashboard::script).does("The page's script").as_type("text/javascript"),
-        Endpoint::get("/assets/icon.svg", Public, dashboard::icon).does("The page's icon").as_type("image/svg+xml"),
+            .produces("text/html"),
+        Endpoint::get("/assets/style.css", Public, dashboard::style).does("The page's style").produces("text/css"),
+        Endpoint::get("/assets/app.js", Public, dashboard::script)
+            .does("The page's script")
+            .produces("text/javascript"),
+        Endpoint::get("/assets/icon.svg", Public, dashboard::icon).does("The page's icon").produces("image/svg+xml"),
         Endpoint::post("/login", Public, dashboard::login)
             .does("Exchanges the operator's token for a session's cookie")
             .takes::<dashboard::Login>()
@@ -161,7 +163,7 @@ fn platform_endpoints() -> Vec<Endpoint> {
         Endpoint::get("/api/v1/events", Operator, events::stream)
             .does("Server-sent events: `audit`, `progress`, and `missed` when some were dropped")
             .asks(&[("campaign", "only this campaign's")])
-            .as_type("text/event-stream"),
+            .produces("text/event-stream"),
         Endpoint::get("/api/v1/audit", Operator, audit::read)
             .does("Events of one chain of the audit log, in order")
             .asks(&[

@@ -18,22 +18,22 @@ pub struct Problem {
     /// The HTTP status.
     pub status: StatusCode,
     /// Stable kebab-case code.
-    pub code: String,
+    pub code: &'static str,
     /// What went wrong and what to do.
     pub detail: String,
     /// More members, such as `rule` and `fix` of a refused skill.
-    pub more: Map<String, Value>,
+    pub more: Box<Map<String, Value>>,
 }
 
 impl Problem {
     /// A problem; the detail is cut to its limit.
-    pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = chimera_core::text::truncated(detail.into(), MAX_DETAIL);
-        Self { status, code: code.into(), detail, more: Map::new() }
+        Self { status, code, detail, more: Box::default() }
     }
 
     /// 400: the request cannot be understood.
-    pub fn bad_request(code: &str, detail: impl Into<String>) -> Self {
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
@@ -43,12 +43,12 @@ impl Problem {
     }
 
     /// 409: it does not fit how things are now.
-    pub fn conflict(code: &str, detail: impl Into<String>) -> Self {
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
     /// 422: understood, and not acceptable.
-    pub fn unacceptable(code: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn unacceptable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
 
@@ -69,7 +69,7 @@ impl Problem {
             "detail": self.detail,
         });
         if let Some(map) = body.as_object_mut() {
-            for (key, value) in &self.more {
+            for (key, value) in self.more.iter() {
                 map.entry(key.clone()).or_insert_with(|| value.clone());
             }
         }

@@ -1,5 +1,7 @@
 //! The API over a real platform on an empty data folder, called in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
 use super::*;
 use crate::auth::{Auth, SESSION_COOKIE};
 use crate::config::Config;
@@ -271,13 +273,16 @@ async fn the_page_carries_its_policy_and_no_inline_script() {
     api.end().await;
 }
 
+/// Method, path, headers, body; status and code of the answer.
+type Case<'a> = (Method, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+
 #[tokio::test]
 async fn bad_requests_are_told_what_is_wrong() {
     let api = Fixture::new().await;
     let bearer = format!("Bearer {TOKEN}");
     let token = (AUTHORIZATION.as_str(), bearer.as_str());
     let json_type = (CONTENT_TYPE.as_str(), "application/json");
-    let cases: [(Method, &str, Vec<(&str, &str)>, &str, u16, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         (Method::POST, "/api/v1/agents", vec![token], r#"{"name":"a","type":"worker"}"#, 415, "not-json"),
         (Method::POST, "/api/v1/agents", vec![token, json_type], "{", 400, "malformed-json"),
         (
@@ -400,7 +405,8 @@ async fn listeners_hear_of_commits_and_their_number_is_bounded() {
             heard.push_str(&String::from_utf8_lossy(&chunk));
         }
     };
-    let write = api.post("/api/v1/agents", &json!({ "name": "heard", "type": "worker" }));
+    let agent = json!({ "name": "heard", "type": "worker" });
+    let write = api.post("/api/v1/agents", &agent);
     let both = async { tokio::join!(read, write) };
     tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
     assert!(heard.contains("event: audit"), "{heard}");

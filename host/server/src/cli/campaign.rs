@@ -7,7 +7,7 @@ use super::args::CampaignCommand;
 use super::client::{Client, segment};
 use super::error::{CliError, CliResult, Exit};
 use super::live::{Live, state_of};
-use super::output::{Format, Style, Table, bytes, count, millis, one_line, print_json, say};
+use super::output::{Format, Style, Table, bytes, count, millis, one_line, print_json, say, tell};
 use super::{Env, inputs, list, read, text};
 use chimera_agents::planner::campaign_file::NewCampaign;
 use chimera_core::approval::Approval;
@@ -34,7 +34,7 @@ pub(super) async fn run(env: Env, command: CampaignCommand) -> CliResult {
                 .unwrap_or("")
                 .to_owned();
             if watch {
-                eprintln!("Campaign {id} started.");
+                tell(&format!("Campaign {id} started."));
                 return follow(&env, &client, &id).await;
             }
             env.show(&made, |_| say(&format!("Campaign {id} started. Follow it with `chimera campaign watch {id}`.")));

@@ -3,7 +3,7 @@
 //! An error is one clear line of what happened and one of what to do; it never shows a secret. This module prints
 //! nothing but the error itself. Used by every command.
 
-use super::output::Style;
+use super::output::{Style, tell};
 use chimera_core::text::printable;
 use std::process::ExitCode;
 
@@ -82,9 +82,9 @@ impl CliError {
     /// Writes the error to standard error.
     pub(crate) fn print(&self) {
         let style = Style::stderr();
-        eprintln!("{} {}", style.red("error:"), printable(&self.what));
+        tell(&format!("{} {}", style.red("error:"), printable(&self.what)));
         if !self.fix.is_empty() {
-            eprintln!("  {} {}", style.bold("→"), printable(&self.fix));
+            tell(&format!("  {} {}", style.bold("→"), printable(&self.fix)));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It is shown snapshots of the truth and prints what changed since the last one; it reads nothing by itself and prints
 //! to standard error only, so that standard output stays the command's result. Fed by `campaign watch` and `demo`.
 
-use super::output::{Style, millis, one_line};
+use super::output::{Style, millis, one_line, tell};
 use chimera_core::campaign::{CampaignState, CampaignView};
 use chimera_core::ids::{StepId, TaskId};
 use chimera_core::plan::{Step, StepState};
@@ -49,7 +49,7 @@ impl Live {
         match &self.surface {
             // A terminal that went away is nobody to tell.
             Surface::Bars(bars) => drop(bars.println(line)),
-            Surface::Lines => eprintln!("{line}"),
+            Surface::Lines => tell(line),
         }
     }
 
@@ -108,7 +108,7 @@ impl Live {
                 bar.set_message(line);
                 bar.enable_steady_tick(Duration::from_millis(120));
             }
-            None => eprintln!("{:<28} {line}", shown.key),
+            None => tell(&format!("{:<28} {line}", shown.key)),
         }
     }
 
@@ -136,7 +136,7 @@ impl Live {
                 bar.set_position((fraction * BAR_STEPS as f64) as u64);
                 bar.set_message(format!("running {message}"));
             }
-            None => eprintln!("{:<28} {:>3.0} % {message}", shown.key, fraction * 100.0),
+            None => tell(&format!("{:<28} {:>3.0} % {message}", shown.key, fraction * 100.0)),
         }
     }
 

@@ -173,6 +173,13 @@ pub(crate) fn say(line: &str) {
     write_out("\n");
 }
 
+/// Prints a line to standard error, where everything goes that is not the command's result.
+pub(crate) fn tell(line: &str) {
+    let mut out = std::io::stderr().lock();
+    // Nobody to tell is no reason to stop.
+    let _ = writeln!(out, "{line}");
+}
+
 fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
     // `chimera … | head` closes the pipe: there is nobody left to tell.

@@ -22,7 +22,7 @@ impl Guest for Misbehave {
             }),
             ("log-a-gigabyte", log_a_gigabyte),
             ("print-a-gigabyte", print_a_gigabyte),
-            ("huge-result", || format!("\"{}\"", "x".repeat(400 << 20))),
+            ("huge-result", huge_result),
             ("deep-recursion", || format!("{{\"depth\":{}}}", recurse(1))),
             ("trap", || panic!("on purpose")),
             ("invalid-json", || "{\"ok\": tru".to_owned()),
@@ -56,6 +56,16 @@ fn memory_bomb() -> String {
     loop {
         kept.push(black_box(vec![1_u8; 16 << 20]));
     }
+}
+
+/// As much as its memory holds, in one piece.
+fn huge_result() -> String {
+    let size = 400 << 20;
+    let mut result = String::with_capacity(size + 2);
+    result.push('"');
+    result.extend(std::iter::repeat_n('x', size));
+    result.push('"');
+    result
 }
 
 fn log_a_gigabyte() -> String {

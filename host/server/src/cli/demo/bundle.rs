@@ -5,7 +5,7 @@
 
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
-use crate::cli::output::span;
+use crate::cli::output::{span, tell};
 use crate::cli::skill::build::{Built, build, built_before};
 use crate::cli::skill::guest::{self, Chatter};
 use chimera_core::manifest::MAX_MANIFEST_BYTES;
@@ -36,19 +36,19 @@ pub(super) async fn prepare(no_build: bool) -> CliResult<Vec<PathBuf>> {
     guest::ensure_target(&sources).await?;
     let sandbox = crate::cli::skill::sandbox()?;
     let mut components = Vec::with_capacity(folders.len());
-    eprintln!("building {} bundled skills (the first time takes a minute or two)", folders.len());
+    tell(&format!("building {} bundled skills (the first time takes a minute or two)", folders.len()));
     for folder in &folders {
         let started = Instant::now();
         let spinner = spinner(folder);
         let built = build(folder, &sandbox, Chatter::Hidden).await;
         spinner.finish_and_clear();
         let built = built?;
-        eprintln!(
+        tell(&format!(
             "built {}@{} in {}",
             built.manifest.skill.name,
             built.manifest.skill.version,
             span(started.elapsed())
-        );
+        ));
         components.push(built.path);
     }
     Ok(components)

@@ -75,6 +75,10 @@ async fn answer(client: &Client, approval: &Approval, decide: Decide, live: &Liv
     if decide != Decide::Ask {
         exact(approval, Style::stderr()).iter().for_each(|line| live.note(line));
     }
+    if decide == Decide::Ask {
+        // The bars draw themselves a moment later; what is asked should not stand beside an old state.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     live.pause();
     let answer = decide.answer(approval).await;
     live.resume();

@@ -11,13 +11,14 @@ mod report;
 use super::args::DemoArgs;
 use super::client::Client;
 use super::error::{CliError, CliResult, Exit};
-use super::output::{Format, print_json, say};
+use super::output::{Format, print_json, say, tell};
 use super::{Env, grant, inputs, text};
 use crate::config::{Config, Flags, Setting};
 use crate::serve::{self, Running};
 use ask::Decide;
 use chimera_core::campaign::CampaignView;
 use chimera_core::ids::CampaignId;
+use chimera_core::text::printable;
 use chimera_mcp::{Idempotency, ServerConfig};
 use report::Report;
 use serde_json::{Value, json};
@@ -169,12 +170,12 @@ async fn campaign(
     install(&client, skills).await?;
     let body = grant::new_grant(PUBLISHER.0, PUBLISHER.1, SOCIAL, &[], &[], None, None);
     client.post("/api/v1/grants", &body).await?;
-    eprintln!("granted: {} may use the server `{SOCIAL}`; each effect waits for a human", PUBLISHER.0);
+    tell(&format!("granted: {} may use the server `{SOCIAL}`; each effect waits for a human", PUBLISHER.0));
 
     let before = posts_of(place)?;
     let goal = args.goal.as_deref().unwrap_or(GOAL);
     let posts = inputs.get("posts").and_then(Value::as_array).map_or(0, Vec::len);
-    eprintln!("goal: {goal}\nreading {posts} posts");
+    tell(&format!("goal: {}\nreading {posts} posts", printable(goal)));
     let made = client.post("/api/v1/campaigns", &json!({ "title": "Demo", "goal": goal, "inputs": inputs })).await?;
     let id: CampaignId = text(&made, "/campaign/id")
         .parse()
@@ -188,14 +189,14 @@ async fn campaign(
 fn announce(running: &Running) {
     // The link logs in whoever has it, so only a person is shown it.
     let link = if std::io::stderr().is_terminal() { running.login_link().ok() } else { None };
-    eprintln!("watch it at {}", link.as_deref().unwrap_or(running.url()));
+    tell(&format!("watch it at {}", link.as_deref().unwrap_or(running.url())));
 }
 
 async fn install(client: &Client, skills: &[PathBuf]) -> CliResult<()> {
     for path in skills {
         let bytes = inputs::read_capped(path, chimera_registry::MAX_COMPONENT_BYTES as u64)?;
         let done = client.post_bytes("/api/v1/skills", "application/wasm", bytes).await?;
-        eprintln!("installed {}@{}", text(&done, "/skill/name"), text(&done, "/skill/version"));
+        tell(&format!("installed {}@{}", text(&done, "/skill/name"), text(&done, "/skill/version")));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{component, inspect, sandbox};
 use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult, Exit};
 use crate::cli::inputs::json_or_file;
-use crate::cli::output::{Style, Table, bytes, count, millis, one_line, say};
+use crate::cli::output::{Style, Table, bytes, count, millis, one_line, say, tell};
 use chimera_core::clock::SystemClock;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind};
@@ -119,12 +119,12 @@ struct Told;
 
 impl ProgressPort for Told {
     fn report(&self, fraction: f64, message: &str) {
-        eprintln!("{:>3.0} % {}", fraction * 100.0, one_line(message, 256));
+        tell(&format!("{:>3.0} % {}", fraction * 100.0, one_line(message, 256)));
     }
 
     fn log(&self, level: LogLevel, message: &str) {
         let level = json!(level);
-        eprintln!("{} {}", level.as_str().unwrap_or(""), one_line(message, 4096));
+        tell(&format!("{} {}", level.as_str().unwrap_or(""), one_line(message, 4096)));
     }
 }
 
@@ -148,16 +148,13 @@ fn show(env: &Env, outcome: &Outcome, usage: Usage) {
     env.show(&report, |_| {
         say(&chimera_core::text::printable(&serde_json::to_string_pretty(&outcome.output).unwrap_or_default()));
         let style = Style::stderr();
-        eprintln!(
-            "{}",
-            style.dim(&format!(
-                "confidence {:.2}, {}, {} fuel, {} peak memory",
-                outcome.confidence,
-                millis(usage.wall_ms),
-                count(usage.fuel),
-                bytes(usage.peak_memory_bytes)
-            ))
-        );
-        outcome.evidence.iter().for_each(|reason| eprintln!("{}", style.dim(&one_line(reason, 1024))));
+        tell(&style.dim(&format!(
+            "confidence {:.2}, {}, {} fuel, {} peak memory",
+            outcome.confidence,
+            millis(usage.wall_ms),
+            count(usage.fuel),
+            bytes(usage.peak_memory_bytes)
+        )));
+        outcome.evidence.iter().for_each(|reason| tell(&style.dim(&one_line(reason, 1024))));
     });
 }

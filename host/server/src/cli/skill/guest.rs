@@ -4,6 +4,7 @@
 //! runs no code of a skill. Called by `skill build`, the demo and `doctor`.
 
 use crate::cli::error::{CliError, CliResult};
+use crate::cli::output::tell;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -87,7 +88,7 @@ pub(crate) async fn ensure_target(folder: &Path) -> CliResult<()> {
 }
 
 async fn add_target(folder: &Path) -> CliResult<()> {
-    eprintln!("The Rust target {TARGET} is missing: running `rustup target add {TARGET}`.");
+    tell(&format!("The Rust target {TARGET} is missing: running `rustup target add {TARGET}`."));
     let done = output("rustup", &["target", "add", TARGET], folder).await;
     if done.as_ref().is_some_and(|done| done.status.success()) {
         return Ok(());
@@ -124,7 +125,7 @@ pub(crate) async fn cargo_build(folder: &Path, chatter: Chatter) -> CliResult<Ar
         let told = String::from_utf8_lossy(&done.stderr);
         let from = chimera_core::text::floor_char_boundary(&told, told.len().saturating_sub(MAX_MESSAGES));
         if !told.is_empty() {
-            eprintln!("{}", chimera_core::text::printable(&told[from..]));
+            tell(&chimera_core::text::printable(&told[from..]));
         }
         return Err(CliError::failed(
             format!("{} could not be built", folder.display()),
