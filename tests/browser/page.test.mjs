@@ -51,19 +51,12 @@ async function serve() {
   return { url, token, call, stop };
 }
 
-const topics = [
-  'The new tram line finally opened today and the ride to the harbour takes ten minutes',
-  'Riding the new tram line to the harbour this morning, so quiet and so fast',
-  'Heat pumps are the talk of our street, three neighbours ordered one this week',
-  'Signed the petition to keep the library open on Sundays <b>now</b>',
-];
+const posts = readFileSync(join(import.meta.dirname, '../../host/server/demo/posts.jsonl'), 'utf8')
+  .split('\n').filter(Boolean).map((line) => JSON.parse(line));
 const campaign = {
   title: 'browser <script>alert(1)</script>',
   goal: 'Find what people are talking about in these posts, summarise the main trends, draft a post of at most 280 characters, check it against our policy and publish it.',
-  inputs: {
-    posts: Array.from({ length: 20 }, (_, i) => ({ id: `p${i}`, text: `${topics[i % topics.length]} (${i})` })),
-    policy: { max_chars: 280, max_hashtags: 3 },
-  },
+  inputs: { posts: [...posts, { id: 'hostile', text: 'this <img src=x onerror=alert(2)> is no picture' }], policy: { max_chars: 280, max_hashtags: 3 } },
 };
 
 test('a human approves a publish step on the page', { timeout: 180_000 }, async () => {
