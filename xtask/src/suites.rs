@@ -94,7 +94,8 @@ pub fn lint() -> Result<()> {
     let guests = target_dir()?.join("guests");
     for workspace in ["skills", "tests/guests"] {
         run(cargo(&["clippy", "--workspace", "--quiet", "--target", "wasm32-wasip2", "--", "-D", "warnings"])
-            .current_dir(root().join(workspace)))?;
+            .current_dir(root().join(workspace))
+            .env("CARGO_TARGET_DIR", &guests))?;
     }
     Ok(())
 }

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 struct Misbehave;
 
+/// What the input may name, and what then happens.
+type Mode = (&'static str, fn() -> String);
+
 impl Guest for Misbehave {
     fn run(task: Task) -> Result<Outcome, Failure> {
         let has = |mode: &str| task.input.contains(&format!("\"{mode}\""));
-        let modes: [(&str, fn() -> String); 13] = [
+        let modes: [Mode; 13] = [
             ("behave", || "{\"ok\":true}".to_owned()),
             ("endless-loop", endless_loop),
             ("memory-bomb", memory_bomb),
