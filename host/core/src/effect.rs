@@ -46,6 +46,9 @@ pub struct Effect {
     pub task: TaskId,
     /// The attempt that wrote the intent.
     pub attempt: u32,
+    /// The journal's epoch of that attempt: a later one is a fresh start, which does not remember the answer.
+    #[serde(default)]
+    pub epoch: u32,
     /// The arguments that are or were sent (a human may have edited them).
     pub arguments: Value,
     /// Where it is.

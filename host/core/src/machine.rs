@@ -263,6 +263,7 @@ impl Draft<'_, '_> {
             (state, TaskEvent::Cancelled { reason }) if !state.is_final() => {
                 self.task.lease = None;
                 self.task.waiting_on = None;
+                self.task.run_after = None;
                 self.detail = json!({ "reason": reason });
                 self.enter(TaskState::Cancelled, "task.cancelled");
             }

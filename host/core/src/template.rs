@@ -108,19 +108,21 @@ impl Template {
     }
 }
 
+/// An object is a reference only if it is exactly one: whatever else it held would be lost when it is filled.
 fn as_reference(map: &Map<String, Value>) -> Option<Reference> {
-    let at = || map.get("at").and_then(Value::as_str).unwrap_or("").to_owned();
     let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
-    if map.len() > 2 {
-        return None;
-    }
+    let at = match (map.len(), map.get("at")) {
+        (1, _) => String::new(),
+        (2, Some(Value::String(at))) => at.clone(),
+        _ => return None,
+    };
     if let Some(key) = text("$step") {
-        return Some(Reference::Step(key, at()));
+        return Some(Reference::Step(key, at));
     }
     if let Some(name) = text("$input") {
-        return Some(Reference::Input(name, at()));
+        return Some(Reference::Input(name, at));
     }
-    text("$answer").map(Reference::Answer)
+    text("$answer").filter(|_| map.len() == 1).map(Reference::Answer)
 }
 
 fn collect(value: &Value, found: &mut Vec<Reference>) {
@@ -188,6 +190,10 @@ fn lower(value: Value) -> Result<Value, TemplateError> {
 }
 
 fn lower_path(path: &str) -> Option<Value> {
+    // Two references in one text, such as `${inputs.a} and ${inputs.b}`, are not one with an odd name.
+    if path.contains(['$', '{', '}']) {
+        return None;
+    }
     let mut parts = path.trim().split('.');
     let root = parts.next()?;
     let name = parts.next().filter(|name| !name.is_empty())?;

@@ -19,7 +19,26 @@ pub fn floor_char_boundary(text: &str, index: usize) -> usize {
     at
 }
 
-/// The text with control characters (but tab and newline) replaced by `�`: safe to print on a terminal.
+/// The text with control characters (but tab and newline) and the characters that turn the direction of writing
+/// replaced by `�`: safe to print on a terminal, and what is seen is what is there.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c }).collect()
+    text.chars().map(|c| if is_printable(c) || c == '\n' || c == '\t' { c } else { '\u{FFFD}' }).collect()
+}
+
+/// Neither a control character nor an embedding, override or isolate of the direction of writing, with which a text
+/// can look like another one.
+pub fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_cannot_steer_a_terminal_or_turn_around() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}\u{7f}\r\n\tb"), "a\u{FFFD}[2J\u{FFFD}\u{FFFD}\u{FFFD}\n\tb");
+        assert_eq!(printable("pay \u{202e}001\u{2066}"), "pay \u{FFFD}001\u{FFFD}");
+        assert_eq!(printable("עברית ü 👩‍💻"), "עברית ü 👩‍💻");
+    }
 }

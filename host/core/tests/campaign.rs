@@ -259,11 +259,36 @@ fn a_template_is_filled_from_inputs_outputs_and_answers() {
     assert_eq!(told(Template::input("none", "")), "there is no campaign input `none`");
     assert_eq!(told(Template::input("max", "/x")), "campaign input `max` has nothing at `/x`");
     assert_eq!(told(Template::answer("who")), "question `who` is not answered");
-    for wrong in
-        ["${}", "${inputs}", "${inputs.}", "${steps.sum}", "${steps.sum.input.x}", "${env.HOME}", "${inputs.a..b}"]
-    {
+    for wrong in [
+        "${}",
+        "${inputs}",
+        "${inputs.}",
+        "${steps.sum}",
+        "${steps.sum.input.x}",
+        "${env.HOME}",
+        "${inputs.a..b}",
+        "${inputs.max} and ${inputs.max}",
+        "${inputs.${inputs.max}}",
+    ] {
         let refused = Template::from_yaml_value(json!({ "x": [wrong] })).unwrap_err();
         assert_eq!(refused, TemplateError::Malformed(wrong.to_owned()));
+    }
+}
+
+#[test]
+fn an_object_that_is_not_exactly_a_reference_is_literal() {
+    let inputs = json!({ "max": 280 });
+    let scope =
+        Scope { inputs: inputs.as_object().unwrap(), outputs: &BTreeMap::new(), answers: inputs.as_object().unwrap() };
+    for literal in [
+        json!({ "$input": "max", "unit": "characters" }),
+        json!({ "$input": "max", "at": 3 }),
+        json!({ "$answer": "max", "at": "/x" }),
+        json!({ "$step": "none", "$input": "max" }),
+    ] {
+        let template = Template(literal.clone());
+        assert_eq!(template.references(), []);
+        assert_eq!(template.resolve(scope), Ok(literal));
     }
 }
 

@@ -192,6 +192,7 @@ fn check_step(before: &Task, after: &Task, change: &Change, op: Op) -> Result<()
     prop_assert_eq!(after.attempt, before.attempt + leased, "only a lease is a new attempt");
     prop_assert_eq!(after.lease.is_some(), after.state == TaskState::Running);
     prop_assert_eq!(after.waiting_on.is_some(), after.state == TaskState::AwaitingApproval);
+    prop_assert_eq!(after.run_after.is_some(), after.state == TaskState::RetryWait, "a time to wait for is left over");
     if after.state == TaskState::RetryWait {
         let at = after.run_after.unwrap();
         prop_assert!(at >= after.updated_at && at <= after.updated_at.plus(BACKOFF_CAP));
@@ -386,6 +387,14 @@ fn transient_failures_are_retried_so_often_and_no_more() {
 }
 
 #[test]
+fn a_task_that_is_cancelled_while_it_waits_has_no_time_to_run_any_more() {
+    let mut world = running();
+    world.apply(Op::Fail(Reporter::Holder, FailureKind::Transient, false), 1.0).unwrap();
+    world.apply(Op::Cancel, 0.5).unwrap();
+    assert_eq!((world.task.state, world.task.run_after), (TaskState::Cancelled, None));
+}
+
+#[test]
 fn a_server_that_names_a_time_is_not_asked_before_it() {
     let mut world = running();
     let (lease, attempt) = world.held(Reporter::Holder);
@@ -450,6 +459,7 @@ fn effect(state: EffectState) -> Effect {
         campaign: None,
         task: TaskId::new(&ids),
         attempt: 1,
+        epoch: 0,
         arguments: json!({ "text": "hi" }),
         state,
         answer: None,
