@@ -236,11 +236,34 @@ impl Ledger {
         let earlier = rows.as_deref().unwrap_or_default();
         let own = earlier.iter().find(|effect| effect.key == wanted.key);
         let approval = match own.and_then(|effect| effect.approval) {
-            Some(id) => self.truth.approval(id).await?,
+            // The question of another task of the step wakes only that one, so this run asks one of its own instead.
+            Some(id) => self.truth.approval(id).await?.filter(|asked| !self.is_foreign(asked)),
             None => None,
         };
         let consumed = self.consumed(earlier, own);
-        Ok(decide(earlier, &consumed, &wanted.key, mode, approval.as_ref()))
+        let decision = decide(earlier, &consumed, &wanted.key, mode, approval.as_ref());
+        match own.filter(|own| self.is_stale_error(own)) {
+            Some(own) if matches!(decision, Decision::Answer(_)) => {
+                let (place, unclaimed) = (Place::Row(own.id, own.state), unclaimed(earlier, &consumed, &wanted.key));
+                Ok(if unclaimed.is_empty() {
+                    Decision::Gate(place)
+                } else {
+                    Decision::AskAboutDivergence(place, unclaimed)
+                })
+            }
+            _ => Ok(decision),
+        }
+    }
+
+    /// Did a server answer with an error, in a run that this one is no replay of? That answer would fail every later run
+    /// of the step in the same way, however long ago the trouble was; a human may let the call be sent again.
+    fn is_stale_error(&self, effect: &Effect) -> bool {
+        let answered_here = effect.task == self.run.task && effect.epoch == self.run.epoch;
+        !answered_here && effect.state == EffectState::Done && effect.answer.as_ref().is_some_and(|told| told.is_error)
+    }
+
+    fn is_foreign(&self, asked: &Approval) -> bool {
+        is(asked, ApprovalState::Open) && asked.task.is_some_and(|task| task != self.run.task)
     }
 
     fn consumed(&self, earlier: &[Effect], own: Option<&Effect>) -> BTreeSet<EffectId> {
@@ -282,8 +305,13 @@ impl Ledger {
     /// Takes over an effect that an earlier attempt began, to send it again with the same key.
     pub(crate) async fn take_over(&self, wanted: &Wanted<'_>, effect: &Effect) -> Result<Passed<Begun>, HostError> {
         let place = Place::Row(effect.id, EffectState::Intent);
-        let again =
-            Effect { attempt: self.run.attempt, task: self.run.task, updated_at: self.clock.now(), ..effect.clone() };
+        let again = Effect {
+            attempt: self.run.attempt,
+            epoch: self.run.epoch,
+            task: self.run.task,
+            updated_at: self.clock.now(),
+            ..effect.clone()
+        };
         let mut change = self.guarded(wanted, place);
         change.audit(self.event("effect.resent", ReviewStatus::None, wanted, &again));
         change.write(Write::PutEffect(again.clone()));
@@ -293,16 +321,40 @@ impl Ledger {
         Ok(passed.map(|effect| Begun { effect, origin: Origin::Earlier }))
     }
 
-    /// Asks a human whether the call may be sent.
+    /// Asks a human whether the call may be sent, or sent again after an error.
     pub(crate) async fn gate(&self, wanted: &Wanted<'_>, place: Place) -> Result<Passed<ApprovalId>, HostError> {
-        let question = Question {
+        let error = self.known(place).await.and_then(|row| row.answer).filter(|told| told.is_error);
+        let (reason, payload) = match &error {
+            None => ("The call changes the outside world, and its grant asks a human first.", json!({})),
+            Some(told) => (
+                "The server answered this call with an error before, and nobody knows whether it did something all \
+                 the same; approve to send it again.",
+                json!({ "earlier_answer": told }),
+            ),
+        };
+        let reason = reason.to_owned();
+        self.ask_before_sending(wanted, place, self.gating(wanted, reason, payload)).await
+    }
+
+    fn gating(&self, wanted: &Wanted<'_>, reason: String, payload: Value) -> Question {
+        Question {
             kind: ApprovalKind::Effect,
             title: format!("Let `{}` call {}.{}?", self.run.skill.name, wanted.server, wanted.call.tool),
-            reason: "The call changes the outside world, and its grant asks a human first.".to_owned(),
-            payload: json!({}),
+            reason,
+            payload,
             action: "effect.gated",
-        };
-        self.ask_before_sending(wanted, place, question).await
+        }
+    }
+
+    /// Asks again, because what a human wrote cannot be sent: the question is about what the guest wrote once more.
+    pub(crate) async fn gate_again(
+        &self,
+        wanted: &Wanted<'_>,
+        place: Place,
+        problem: &str,
+    ) -> Result<Passed<ApprovalId>, HostError> {
+        let reason = format!("What was approved could not be sent, as {problem}. These are the skill's own arguments.");
+        self.ask_before_sending(wanted, place, self.gating(wanted, reason, json!({}))).await
     }
 
     /// Asks a human whether the call may be sent although the run took another turn than one before it.
@@ -389,10 +441,32 @@ impl Ledger {
         let id = approval.id;
         effect.approval = Some(id);
         let mut change = self.guarded(wanted, place);
+        if let Some(other) = self.foreign_question(place).await? {
+            change.guard(Guard::ApprovalOpen(other.id));
+            change.write(Write::PutApproval(Approval {
+                state: ApprovalState::Cancelled,
+                decided_by: Some(cx.actor.clone()),
+                decided_at: Some(cx.now),
+                note: Some("another task of the step asks again".to_owned()),
+                ..other
+            }));
+        }
         change.audit(self.event(question.action, ReviewStatus::Pending, wanted, &effect));
         change.write(Write::PutEffect(effect.clone()));
         change.write(Write::PutApproval(approval));
         Ok(self.commit(change, effect).await?.map(|_| id))
+    }
+
+    /// The row at a place, as it was read last.
+    async fn known(&self, place: Place) -> Option<Effect> {
+        let Place::Row(id, _) = place else { return None };
+        self.rows.lock().await.as_ref()?.iter().find(|row| row.id == id).cloned()
+    }
+
+    /// The open question about the effect that another task of the step left: two at once would confuse the human.
+    async fn foreign_question(&self, place: Place) -> Result<Option<Approval>, HostError> {
+        let Some(id) = self.known(place).await.and_then(|row| row.approval) else { return Ok(None) };
+        Ok(self.truth.approval(id).await?.filter(|asked| self.is_foreign(asked)))
     }
 
     /// Records what came of a send.
@@ -456,6 +530,7 @@ impl Ledger {
             campaign: self.run.campaign,
             task: self.run.task,
             attempt: self.run.attempt,
+            epoch: self.run.epoch,
             arguments: Value::Null,
             state,
             answer: None,
@@ -464,10 +539,8 @@ impl Ledger {
             updated_at: now,
         };
         if let Place::Row(id, _) = place {
-            let rows = self.rows.lock().await;
-            let own = rows.as_deref().unwrap_or_default().iter().find(|effect| effect.id == id);
             effect.id = id;
-            effect.created_at = own.map_or(now, |own| own.created_at);
+            effect.created_at = self.known(place).await.map_or(now, |own| own.created_at);
         }
         Ok(effect)
     }

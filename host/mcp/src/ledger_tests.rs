@@ -31,6 +31,9 @@ impl Rows {
             Guard::LeaseCurrent(_, lease, attempt) => self.lease == Some((*lease, *attempt)),
             Guard::EffectIs(id, state) => self.effects.iter().any(|row| row.id == *id && row.state == *state),
             Guard::EffectAbsent(key) => self.effects.iter().all(|row| row.key != *key),
+            Guard::ApprovalOpen(id) => {
+                self.approvals.get(id).is_some_and(|approval| approval.state == ApprovalState::Open)
+            }
             other => panic!("the ledger has no use for {other:?}"),
         }
     }

@@ -224,8 +224,14 @@ impl GatewayPort {
                 Decision::Send(place, allowed) => {
                     // What a human wrote is checked like what the guest wrote.
                     let arguments = allowed.as_ref().map_or(&call.arguments, |(arguments, _)| arguments);
-                    self.check(&tool, &granted.server, arguments)?;
-                    self.ledger.intend(&wanted, place, allowed).await?
+                    match self.check(&tool, &granted.server, arguments) {
+                        Ok(()) => self.ledger.intend(&wanted, place, allowed).await?,
+                        // The guest cannot mend what a human wrote; only a human can.
+                        Err(problem) if *arguments != call.arguments => {
+                            suspended(self.ledger.gate_again(&wanted, place, &problem.message).await?)?
+                        }
+                        Err(problem) => return Err(problem.into()),
+                    }
                 }
                 Decision::Unfinished(effect) if self.takes_key(&tool, &granted.server) => {
                     self.ledger.take_over(&wanted, &effect).await?

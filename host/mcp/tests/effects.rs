@@ -4,11 +4,12 @@
 
 mod support;
 
-use chimera_core::approval::{ApprovalKind, ApprovalState, HumanDecision};
+use chimera_core::approval::{Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::verify;
 use chimera_core::effect::EffectState;
 use chimera_core::failure::{FailureKind, codes};
 use chimera_core::grant::ToolMode;
+use chimera_core::ids::{SystemIds, TaskId};
 use chimera_core::ports::{HostError, McpGateway};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -110,9 +111,73 @@ async fn what_a_human_edited_must_fit_the_tool() {
     let question = first.question(publish(0, "hello")).await;
     world.suspend(&first, question).await;
     world.decide(question, HumanDecision::Approve, Some(json!({ "txet": "hello" }))).await;
-    let failure = world.attempt().await.failure(publish(0, "hello")).await;
-    assert_eq!(failure.kind, FailureKind::InvalidInput);
+    // No guest can mend a human's mistake: the human is asked again, and told why.
+    let second = world.attempt().await;
+    let again = second.question(publish(0, "hello")).await;
+    assert_ne!(again, question);
+    let asked = world.approval(again).await;
+    assert_eq!((asked.kind, &asked.payload["arguments"]), (ApprovalKind::Effect, &json!({ "text": "hello" })));
+    assert!(asked.reason.contains("do not fit"), "{}", asked.reason);
     assert_eq!(world.effects().await[0].state, EffectState::Gated);
+    assert_eq!(world.open_approvals().await.len(), 1);
+    world.suspend(&second, again).await;
+    world.decide(again, HumanDecision::Approve, Some(json!({ "text": "hello, mended" }))).await;
+    world.attempt().await.call(publish(0, "hello")).await.unwrap();
+    assert_eq!(world.texts(), ["hello, mended"]);
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_does_not_bind_a_fresh_start_for_ever() {
+    let world = World::social(&["--posts-per-minute", "1"]).await;
+    world.grant(SENT_FREELY).await;
+    let first = world.attempt().await;
+    first.call(publish(0, "one")).await.unwrap();
+    let limited = first.call(publish(1, "two")).await.unwrap();
+    assert!(limited.is_error, "{limited:?}");
+    let replay = world.attempt().await;
+    replay.call(publish(0, "one")).await.unwrap();
+    assert_eq!(replay.call(publish(1, "two")).await.unwrap(), limited, "a replay sees what the run before it saw");
+
+    let held = world.attempt().await;
+    let afresh = world.gateway.open(world.invocation(Some(held.lease), held.number, 1));
+    assert!(!afresh.call_tool(publish(0, "one"), soon()).await.unwrap().is_error);
+    let Err(HostError::Suspend(question)) = afresh.call_tool(publish(1, "two"), soon()).await else {
+        panic!("the old error is not the answer for ever, and nothing is sent again unasked");
+    };
+    let asked = world.approval(question).await;
+    assert_eq!((asked.kind, &asked.payload["earlier_answer"]["is_error"]), (ApprovalKind::Effect, &json!(true)));
+    assert_eq!(world.texts(), ["one"]);
+    // The minute is over.
+    let posts = std::fs::read_to_string(&world.state).unwrap();
+    let created = world.posts()[0].created_at.clone().unwrap();
+    std::fs::write(&world.state, posts.replace(&created, "2020-01-01T00:00:00Z")).unwrap();
+    world.approve(question).await;
+    let held = world.attempt().await;
+    let port = world.gateway.open(world.invocation(Some(held.lease), held.number, 1));
+    port.call_tool(publish(0, "one"), soon()).await.unwrap();
+    assert!(!port.call_tool(publish(1, "two"), soon()).await.unwrap().is_error);
+    assert_eq!(world.texts(), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_later_task_of_the_step_asks_for_itself() {
+    let world = World::social(&[]).await;
+    world.grant(&[]).await;
+    let first = world.attempt().await;
+    let question = first.question(publish(0, "hello")).await;
+    // The question was left open by a task that is over; the row is another task's now.
+    let other = TaskId::new(&SystemIds);
+    world.put_approval(Approval { task: Some(other), ..world.approval(question).await }).await;
+    let second = world.attempt().await;
+    let own = second.question(publish(0, "hello")).await;
+    assert_ne!(own, question, "nobody would wake this task");
+    assert_eq!(world.approval(question).await.state, ApprovalState::Cancelled);
+    assert_eq!(world.approval(own).await.task, Some(world.task));
+    assert_eq!(world.open_approvals().await.len(), 1);
+    world.suspend(&second, own).await;
+    world.approve(own).await;
+    world.attempt().await.call(publish(0, "hello")).await.unwrap();
+    assert_eq!(world.texts(), ["hello"]);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use chimera_core::campaign::{Campaign, CampaignState, CampaignView, advance};
 use chimera_core::change::{Change, Committed, Context, Guard, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Clock;
 use chimera_core::failure::{Failure, FailureKind};
-use chimera_core::ids::{AgentId, CampaignId, IdSource, LineageId, OutboxId, StepId, TaskId};
+use chimera_core::ids::{AgentId, ApprovalId, CampaignId, IdSource, LineageId, OutboxId, StepId, TaskId};
 use chimera_core::machine::{TaskEvent, transition};
 use chimera_core::plan::{Plan, Question, Step, StepState};
 use chimera_core::ports::{ApprovalFilter, Queue, Truth};
@@ -200,6 +200,9 @@ impl Scheduler {
         let cx = self.context(actor);
         let (next, mut change) = transition(&task, event, &cx)?;
         change.extend(extra.clone());
+        if next.state.is_final() {
+            self.close_effect_questions(&next, &mut change, &cx).await?;
+        }
         // A failed task keeps its step active until the planner moves it on; every other end may move the campaign.
         let carries_on = next.state.is_final() && next.state != TaskState::Failed;
         if let Some(campaign) = next.campaign.filter(|_| carries_on)
@@ -235,6 +238,30 @@ impl Scheduler {
         Ok(())
     }
 
+    /// An effect of a task that is over is not sent, so nobody is to be asked about it any more: a question left open
+    /// would be answered in vain, and a later task of the same step would wait for it without being woken.
+    async fn close_effect_questions(
+        &self,
+        task: &Task,
+        change: &mut Change,
+        cx: &Context<'_>,
+    ) -> Result<(), AgentError> {
+        // A task asks only by stopping, so what succeeds at first has asked nothing.
+        if task.state == TaskState::Approved && task.attempt <= 1 {
+            return Ok(());
+        }
+        let decided = approvals_in(change);
+        for effect in self.truth().effects(task.lineage).await? {
+            let Some(id) = effect.approval.filter(|id| !decided.contains(id)) else { continue };
+            let asked = self.truth().approval(id).await?;
+            if let Some(asked) = asked.filter(|asked| asked.state == ApprovalState::Open && asked.task == Some(task.id))
+            {
+                close(asked, "the task is over", change, cx);
+            }
+        }
+        Ok(())
+    }
+
     /// Nobody needs the answers of a campaign that is over.
     pub(crate) async fn close_questions(
         &self,
@@ -242,25 +269,11 @@ impl Scheduler {
         change: &mut Change,
         cx: &Context<'_>,
     ) -> Result<(), AgentError> {
-        let decided: BTreeSet<_> = change
-            .writes
-            .iter()
-            .filter_map(|write| match write {
-                Write::PutApproval(approval) => Some(approval.id),
-                _ => None,
-            })
-            .collect();
+        let decided = approvals_in(change);
         let filter = ApprovalFilter { campaign: Some(campaign), state: Some(ApprovalState::Open), due_before: None };
         for approval in self.truth().approvals(&filter).await? {
             if !decided.contains(&approval.id) {
-                change.guard(Guard::ApprovalOpen(approval.id));
-                change.write(Write::PutApproval(Approval {
-                    state: ApprovalState::Cancelled,
-                    decided_by: Some(cx.actor.clone()),
-                    decided_at: Some(cx.now),
-                    note: Some("the campaign is over".to_owned()),
-                    ..approval
-                }));
+                close(approval, "the campaign is over", change, cx);
             }
         }
         Ok(())
@@ -509,6 +522,27 @@ pub(crate) fn done_with(row: OutboxId) -> Change {
 
 pub(crate) fn stale(guard: &Guard) -> AgentError {
     AgentError::Conflict(format!("somebody else was faster ({guard:?} no longer holds); look again"))
+}
+
+/// The questions that a change decides or asks.
+fn approvals_in(change: &Change) -> BTreeSet<ApprovalId> {
+    let written = change.writes.iter().filter_map(|write| match write {
+        Write::PutApproval(approval) => Some(approval.id),
+        _ => None,
+    });
+    written.collect()
+}
+
+/// Closes an open question that nobody needs an answer to.
+fn close(approval: Approval, why: &str, change: &mut Change, cx: &Context<'_>) {
+    change.guard(Guard::ApprovalOpen(approval.id));
+    change.write(Write::PutApproval(Approval {
+        state: ApprovalState::Cancelled,
+        decided_by: Some(cx.actor.clone()),
+        decided_at: Some(cx.now),
+        note: Some(why.to_owned()),
+        ..approval
+    }));
 }
 
 /// A short, jittered pause before a stale change is decided anew.

@@ -215,19 +215,28 @@ impl Scheduler {
         Ok(None)
     }
 
-    /// Says that a worker is alive; the lease lasts [`Lease::DURATION`] from now.
+    /// Says that a worker is alive; the lease lasts [`Lease::DURATION`] from now. Gives the moment when it ends.
     ///
     /// # Errors
-    /// `Conflict` when lease or attempt are not current any more: drop the run. `NotFound`, `Unavailable`.
+    /// `Conflict` when lease or attempt are not current any more, or the lease is another worker's: drop the run.
+    /// `NotFound`, `Unavailable`.
     pub async fn heartbeat(
         &self,
         task: TaskId,
         lease: LeaseId,
         attempt: u32,
         agent: AgentId,
-    ) -> Result<(), AgentError> {
-        let until = self.clock().now().plus(Lease::DURATION);
-        self.apply(task, TaskEvent::Heartbeat { lease, attempt, until }, Actor::Worker(agent)).await.map(|_| ())
+    ) -> Result<Timestamp, AgentError> {
+        let held = self.task(task).await?;
+        if held.lease.as_ref().is_some_and(|held| held.worker != agent) {
+            return Err(AgentError::Conflict(format!("task {task} is leased to another worker")));
+        }
+        let now = self.clock().now();
+        let mut seen = Change::new();
+        seen.write(Write::TouchAgent(agent, now));
+        let event = TaskEvent::Heartbeat { lease, attempt, until: now.plus(Lease::DURATION) };
+        let held = self.apply_with(task, event, &seen, Actor::Worker(agent)).await?;
+        Ok(held.lease.map_or(now, |lease| lease.until))
     }
 
     pub(crate) async fn claim_queue(&self, limit: u32) -> Result<Vec<Queued>, AgentError> {

@@ -205,7 +205,7 @@ async fn keep_alive(scheduler: &Scheduler, task: chimera_core::ids::TaskId, atte
     loop {
         tokio::time::sleep(Lease::HEARTBEAT).await;
         match scheduler.heartbeat(task, lease.id, attempt, lease.worker).await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => return,
             Err(error) => tracing::warn!(%task, %error, "a heartbeat could not be written"),
         }

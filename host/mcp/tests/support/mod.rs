@@ -187,6 +187,12 @@ impl World {
         apply(&*self.truth, change).await;
     }
 
+    pub async fn put_approval(&self, approval: Approval) {
+        let mut change = Change::new();
+        change.write(Write::PutApproval(approval));
+        apply(&*self.truth, change).await;
+    }
+
     pub async fn audit(&self) -> Vec<AuditEvent> {
         self.truth.audit(None, 0, 1000).await.unwrap()
     }

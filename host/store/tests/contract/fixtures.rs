@@ -131,6 +131,7 @@ pub fn effect(lineage: LineageId, ordinal: u32) -> Effect {
         campaign: None,
         task: TaskId::new(&SystemIds),
         attempt: 1,
+        epoch: 0,
         arguments: json!({ "text": "hello" }),
         state: EffectState::Intent,
         answer: None,
