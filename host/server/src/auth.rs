@@ -289,7 +289,8 @@ pub(crate) async fn require_operator(
         Caller::Agent(_) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "operator-only",
-            "an agent's token opens only /assign_task, /report_result, /evaluate_task and /api/v1/agents/lease",
+            "an agent's token opens only /assign_task, /report_result, /evaluate_task, /api/v1/agents/lease and \
+             /api/v1/agents/heartbeat",
         )),
     }
 }

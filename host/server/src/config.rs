@@ -266,6 +266,11 @@ impl Config {
     }
 }
 
+/// The data folder that the environment names, if it names one.
+pub(crate) fn data_dir_of_environment() -> Option<PathBuf> {
+    Environment(&|name| std::env::var_os(name)).path("CHIMERA_DATA_DIR")
+}
+
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 64)
 }

@@ -91,3 +91,15 @@ fn numbers_out_of_range_are_refused() {
         assert!(matches!(load(flags, &variables), Err(ConfigError::Invalid { .. })), "{variables:?}");
     }
 }
+
+#[test]
+fn a_server_of_the_file_has_its_table_s_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    std::fs::write(&file, "[mcp.servers.other]\ncommand = \"x\"\nargs = [\"a\"]\nenv = { KEY = \"hidden\" }\n")
+        .unwrap();
+    let config = load(flags_in(folder.path()), &[]).unwrap();
+    let server = &config.mcp_servers["other"];
+    assert_eq!((server.value.name.as_str(), &server.source), ("other", &Source::File(file)));
+    assert!(!format!("{:?}", config.describe()).contains("hidden"), "an environment may hold secrets");
+}

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod dashboard;
 mod executable;
+mod listener;
 mod serve;
 mod wiring;
 

@@ -6,6 +6,7 @@
 use crate::api::{AppState, router};
 use crate::auth::{self, Auth, TokenError, write_private};
 use crate::config::Config;
+use crate::listener::{Bounded, MAX_CONNECTIONS, SILENCE};
 use crate::wiring::{Handles, Platform, StartError};
 use axum::serve::ListenerExt as _;
 use chimera_core::clock::Timestamp;
@@ -57,6 +58,15 @@ pub enum ServeError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// Everybody could put a token or an address of their own into the folder.
+    #[error(
+        "every user of this machine can write into the data folder {0}, and so take over the platform; run \
+         `chmod go-w {0}`, or choose another with --data-dir", folder.display()
+    )]
+    OpenToAll {
+        /// The folder.
+        folder: PathBuf,
     },
     /// Something that the operating system does not give.
     #[error("{what}: {problem}")]
@@ -135,6 +145,7 @@ impl Running {
 /// # Errors
 /// [`ServeError`]; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, ServeError> {
+    refuse_open_folder(&config.data_dir.value)?;
     let listener = bind(config.listen.value).await?;
     let address = listener.local_addr().map_err(|error| ServeError::system("the listener has no address", error))?;
     let (server_file, token_file) = (config.server_file(), config.token_file());
@@ -152,10 +163,24 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         // Small answers shall not wait for the next one; if it cannot be set, they do.
         let _ = stream.set_nodelay(true);
     });
+    let listener = Bounded::new(listener, MAX_CONNECTIONS, SILENCE);
     let app = router(state.clone());
     let stop = closing.clone().cancelled_owned();
     let task = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stop).await });
     Ok(Running { url, state, platform, closing, task, server_file, token_file })
+}
+
+/// A folder that is made here is its owner's only; one that was there before may not be.
+fn refuse_open_folder(folder: &Path) -> Result<(), ServeError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(folder).map_or(0, |found| found.permissions().mode());
+        if mode & 0o002 != 0 {
+            return Err(ServeError::OpenToAll { folder: folder.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -64,3 +64,20 @@ async fn a_data_folder_has_one_owner() {
     first.stop().await;
     start(config(folder.path(), "127.0.0.1:0")).await.unwrap().stop().await;
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_everybody_can_write_into_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "127.0.0.1:0");
+    let data = config.data_dir.value.clone();
+    std::fs::create_dir(&data).unwrap();
+    let set = |mode| std::fs::set_permissions(&data, std::fs::Permissions::from_mode(mode)).unwrap();
+    set(0o777);
+    let refused = start(config.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("chmod go-w"), "{refused}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing was written there");
+    set(0o755);
+    start(config).await.unwrap().stop().await;
+}

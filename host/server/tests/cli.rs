@@ -120,8 +120,10 @@ fn the_doctor_tells_where_each_value_came_from() {
         found.map(|setting| setting["source"].as_str().unwrap_or("").to_owned())
     };
     assert_eq!(source("listen").as_deref(), Some("default"));
-    assert!(source("data_dir").is_some());
+    assert_eq!(source("data_dir").as_deref(), Some("$CHIMERA_DATA_DIR"));
     assert!(report["checks"].as_array().is_some_and(|checks| checks.len() >= 5));
+    let named = chimera(place.path(), &["doctor", "--json", "--data-dir", "other"]);
+    assert!(String::from_utf8_lossy(&named.stdout).contains("\"--data-dir\""), "the flag has the last word");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use chimera_agents::worker::reporter::{ExternalReport, Reported, report_external
 use chimera_core::clock::Timestamp;
 use chimera_core::ids::{AgentId, LeaseId, TaskId};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// Priority of a task that says nothing of it.
@@ -121,6 +121,32 @@ pub(super) async fn lease(
 ) -> Result<Json<Option<LeasedTask>>, Problem> {
     let agent = agent_of(&caller)?;
     Ok(Json(state.handles().scheduler.lease_next(agent).await?))
+}
+
+/// The body of `POST /api/v1/agents/heartbeat`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Heartbeat {
+    /// The task.
+    #[schema(value_type = String)]
+    task_id: TaskId,
+    /// The lease, as it was given.
+    #[schema(value_type = String)]
+    lease_id: LeaseId,
+    /// The attempt, as it was given.
+    attempt: u32,
+}
+
+/// `POST /api/v1/agents/heartbeat`
+pub(super) async fn heartbeat(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Body(beat): Body<Heartbeat>,
+) -> Result<Json<Value>, Problem> {
+    let agent = agent_of(&caller)?;
+    let Heartbeat { task_id, lease_id, attempt } = beat;
+    let until = state.handles().scheduler.heartbeat(task_id, lease_id, attempt, agent).await?;
+    Ok(Json(json!({ "lease_until": until })))
 }
 
 /// A lease belongs to an agent, so the operator's own token will not do.

@@ -2,9 +2,10 @@
 //!
 //! Read-only; names and descriptions come from strangers and are data. Called by the CLI and by people who grant.
 
+use super::extract::Id;
 use super::{AppState, Problem};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use chimera_mcp::{GatewayError, ServerTool};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ pub(super) async fn servers(State(state): State<AppState>) -> Json<Value> {
 }
 
 /// `GET /api/v1/mcp/servers/{name}/tools`
-pub(super) async fn tools(State(state): State<AppState>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn tools(State(state): State<AppState>, Id(name): Id<String>) -> Result<Json<Value>, Problem> {
     let tools = state.handles().gateway.tools(&name).await?;
     let shown: Vec<Value> = tools.iter().map(shown).collect();
     Ok(Json(json!({ "server": name, "tools": shown })))

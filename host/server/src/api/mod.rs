@@ -200,6 +200,10 @@ fn work_endpoints() -> Vec<Endpoint> {
         Endpoint::post("/api/v1/agents/lease", Agent, agent_work::lease)
             .does("Leases the next task for the calling worker")
             .gives(200, "The lease with its task and spec; null when nothing is queued"),
+        Endpoint::post("/api/v1/agents/heartbeat", Agent, agent_work::heartbeat)
+            .does("Keeps the caller's lease alive; 409 when it is not the caller's any more: drop the run then")
+            .takes::<agent_work::Heartbeat>()
+            .gives(200, "`{lease_until}`"),
         Endpoint::get("/api/v1/agents", Operator, agents::list).does("Agents, oldest first").gives(200, "`{agents}`"),
         Endpoint::post("/api/v1/agents", Operator, agents::create)
             .does("Registers an agent")

@@ -6,6 +6,7 @@
 use super::extract::{Params, Raw};
 use super::{AppState, Problem};
 use crate::auth::Caller;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -87,8 +88,10 @@ fn summary(version: &SkillVersion) -> Value {
 /// `GET /api/v1/skills/{namespace}/{name}`: every version with its manifest, newest first.
 pub(super) async fn show(
     State(state): State<AppState>,
-    Path((namespace, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
+    let Path((namespace, name)) =
+        path.map_err(|rejection| Problem::bad_request("invalid-path", rejection.body_text()))?;
     let name: SkillName =
         format!("{namespace}/{name}").parse().map_err(|error: chimera_core::skill::ParseSkillNameError| {
             Problem::bad_request("invalid-name", error.to_string())

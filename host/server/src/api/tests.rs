@@ -419,6 +419,16 @@ async fn listeners_hear_of_commits_and_their_number_is_bounded() {
     api.end().await;
 }
 
+#[tokio::test]
+async fn a_path_that_is_no_text_is_a_problem_like_any_other() {
+    let api = Fixture::new().await;
+    for path in ["/api/v1/skills/%ff/x", "/api/v1/skills/a/%ff", "/api/v1/mcp/servers/%ff/tools", "/api/v1/tasks/%ff"] {
+        let answer = api.get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "invalid-path"), "{path}");
+    }
+    api.end().await;
+}
+
 #[test]
 fn a_problem_cannot_overwrite_its_own_members() {
     let problem = Problem::conflict("stale", "again").with("code", "other").with("rule", "r");

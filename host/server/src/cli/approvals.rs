@@ -7,10 +7,9 @@ use super::args::ApprovalsCommand;
 use super::client::{Client, segment};
 use super::error::{CliError, CliResult, Exit};
 use super::inputs::json_or_file;
-use super::output::{Style, Table, one_line, say};
+use super::output::{Style, Table, one_line, pretty, say};
 use super::{Env, list, read, text};
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
-use chimera_core::text::printable;
 use serde_json::{Value, json};
 
 pub(super) async fn run(env: Env, command: ApprovalsCommand) -> CliResult {
@@ -105,6 +104,10 @@ pub(super) fn describe(approval: &Approval, style: Style) -> Vec<String> {
     } else if let Some(by) = &approval.decided_by {
         let note = approval.note.as_ref().map_or(String::new(), |note| format!(": {}", one_line(note, 300)));
         lines.push(format!("decided by {by}{note}"));
+        if let Some(edited) = &approval.edited {
+            lines.push("what the human put in its place:".to_owned());
+            lines.extend(indented(edited));
+        }
     }
     lines
 }
@@ -118,9 +121,13 @@ pub(super) fn exact(approval: &Approval, style: Style) -> Vec<String> {
     ];
     lines.extend(exact_call(approval));
     let shown = approval.payload.get("arguments").unwrap_or(&approval.payload);
-    let pretty = serde_json::to_string_pretty(shown).unwrap_or_default();
-    lines.extend(pretty.lines().map(|line| format!("  {}", printable(line))));
+    lines.extend(indented(shown));
     lines
+}
+
+/// A value line by line. What could mislead the eye is written as an escape: a human decides on what is there.
+fn indented(value: &Value) -> Vec<String> {
+    pretty(value).lines().map(|line| format!("  {line}")).collect()
 }
 
 fn exact_call(approval: &Approval) -> Option<String> {
@@ -135,5 +142,40 @@ fn how_to_answer(approval: &Approval) -> String {
         ApprovalKind::Question => format!("answer: chimera approvals approve {id} --value JSON"),
         ApprovalKind::Effect => format!("answer: chimera approvals approve|reject {id}, or edit {id} --arguments JSON"),
         _ => format!("answer: chimera approvals approve|reject {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn approval(arguments: &Value, decided: &Value) -> Approval {
+        let mut approval = json!({
+            "id": "01900000-0000-7000-8000-000000000001", "campaign": null, "task": null, "kind": "effect",
+            "title": "Publish?", "reason": "It changes the world.",
+            "payload": { "server": "social", "tool": "publish_post", "arguments": arguments },
+            "effect": null, "state": "open", "escalations": 0, "deadline": "2026-01-01T00:15:00Z",
+            "created_at": "2026-01-01T00:00:00Z", "decided_by": null, "decided_at": null, "edited": null, "note": null,
+        });
+        for (name, value) in decided.as_object().into_iter().flatten() {
+            approval[name] = value.clone();
+        }
+        read(approval).expect("an approval")
+    }
+
+    #[test]
+    fn a_human_sees_what_is_there_and_not_what_it_looks_like() {
+        let asked = approval(&json!({ "text": "pay 1\u{202e}00 to \u{1b}[2Kbob\u{9b}" }), &Value::Null);
+        let lines = describe(&asked, Style::plain()).join("\n");
+        assert!(lines.contains("pay 1\\u202e00") && lines.contains("\\u009b"), "{lines}");
+        assert!(lines.chars().all(|c| c == '\n' || chimera_core::text::is_printable(c)), "{lines:?}");
+    }
+
+    #[test]
+    fn a_decided_approval_shows_what_was_put_in_its_place() {
+        let decided = json!({ "state": "approved", "decided_by": "operator:local", "edited": { "text": "mine" } });
+        let lines = describe(&approval(&json!({ "text": "theirs" }), &decided), Style::plain()).join("\n");
+        let (before, after) = lines.split_once("decided by operator:local").expect("who");
+        assert!(before.contains("theirs") && after.contains("mine"), "{lines}");
     }
 }

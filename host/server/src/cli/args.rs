@@ -31,8 +31,9 @@ pub(crate) struct Cli {
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The folder that holds all state
-    #[arg(long, global = true, env = "CHIMERA_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    /// The folder that holds all state [env: CHIMERA_DATA_DIR]
+    // Not clap's `env`: the configuration reads the variable itself, so that it knows where the value came from.
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The configuration file [default: chimera.toml in the data folder]
     #[arg(long, global = true, value_name = "FILE")]

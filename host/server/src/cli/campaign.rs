@@ -241,6 +241,27 @@ mod tests {
     }
 
     #[test]
+    fn the_example_campaigns_are_what_they_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let demo = assemble(Some(root.join("demo/campaign.yaml")), None, vec![], None).expect("the demo's campaign");
+        let steps = demo.explicit.expect("its steps");
+        assert_eq!(
+            steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(),
+            ["trends", "summary", "draft", "check"]
+        );
+        assert_eq!(demo.inputs["posts"].as_array().map(Vec::len), Some(293), "the files were loaded");
+        assert_eq!(demo.inputs["rules"]["max_chars"], json!(280));
+
+        let text = std::fs::read_to_string(root.join("../../docs/campaigns.md")).expect("docs/campaigns.md");
+        let examples: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!examples.is_empty(), "the document has no example");
+        for example in examples {
+            let campaign = NewCampaign::from_yaml(example).expect("readable");
+            campaign.validate().expect("valid");
+        }
+    }
+
+    #[test]
     fn a_campaign_that_makes_no_sense_is_wrong_usage() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("c.yaml");

@@ -56,9 +56,9 @@ impl Env {
         }
     }
 
-    /// Was a data folder named by flag or environment?
-    pub(crate) fn data_dir(&self) -> Option<&std::path::Path> {
-        self.global.data_dir.as_deref()
+    /// The data folder, if flag or environment name one.
+    pub(crate) fn data_dir(&self) -> Option<std::path::PathBuf> {
+        self.global.data_dir.clone().or_else(crate::config::data_dir_of_environment)
     }
 
     /// The configuration with the global flags and these.

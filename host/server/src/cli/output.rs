@@ -3,7 +3,7 @@
 //! Text that came from a skill, a model or the network passes through `core::text::printable` here, so it can never
 //! steer a terminal. Nothing here decides anything. Used by every command.
 
-use chimera_core::text::printable;
+use chimera_core::text::{is_printable, printable};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -189,7 +189,25 @@ fn write_out(text: &str) {
 
 /// Prints a value as indented JSON.
 pub(crate) fn print_json(value: &Value) {
-    say(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+    say(&pretty(value));
+}
+
+/// A value as indented JSON in which whatever could steer a terminal, or show something else than is there, is written
+/// as an escape: the same value, safe to read.
+pub(crate) fn pretty(value: &Value) -> String {
+    let json = serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string());
+    if json.chars().all(|c| c == '\n' || is_printable(c)) {
+        return json;
+    }
+    // All of these are in the basic plane, and outside of texts JSON has none of them.
+    json.chars().fold(String::with_capacity(json.len() + 64), |mut out, c| {
+        if c == '\n' || is_printable(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+        out
+    })
 }
 
 /// A number of bytes for people.
@@ -246,6 +264,15 @@ mod tests {
         let text = table.render(Style::plain());
         assert!(!text.contains('\u{1b}'), "{text:?}");
         assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
+    fn json_is_the_same_value_but_cannot_steer_the_terminal() {
+        let value = serde_json::json!({ "a\u{9b}2J": ["\u{1b}[2J\u{7f}", "pay \u{202e}001\u{2066}", "ü 👍\n"] });
+        let text = pretty(&value);
+        assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text:?}");
+        assert!(text.contains("\\u202e") && text.contains("ü 👍"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("still JSON"), value);
     }
 
     #[test]

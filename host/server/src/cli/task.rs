@@ -5,9 +5,8 @@
 use super::args::TaskCommand;
 use super::client::segment;
 use super::error::{CliResult, Exit};
-use super::output::{Style, Table, bytes, count, millis, one_line, say};
+use super::output::{Style, Table, bytes, count, millis, one_line, pretty, say};
 use super::{Env, list, text};
-use chimera_core::text::printable;
 use serde_json::{Value, json};
 
 pub(super) async fn run(env: Env, command: TaskCommand) -> CliResult {
@@ -122,9 +121,9 @@ fn effects(found: &Value) {
 
 /// A value as indented JSON, at most 40 lines of it.
 fn shortened(value: &Value) -> String {
-    let whole = serde_json::to_string_pretty(value).unwrap_or_default();
+    let whole = pretty(value);
     let total = whole.lines().count();
-    let mut text: Vec<String> = whole.lines().take(40).map(|line| one_line_indented(&printable(line))).collect();
+    let mut text: Vec<String> = whole.lines().take(40).map(one_line_indented).collect();
     if total > 40 {
         text.push(format!("… {} more lines; `--json` shows them all", total - 40));
     }

@@ -90,9 +90,9 @@ enum Place {
 
 impl Place {
     fn open(env: &Env, args: &DemoArgs) -> CliResult<Self> {
-        match args.keep.as_deref().or(env.data_dir()) {
+        match args.keep.clone().or_else(|| env.data_dir()) {
             Some(folder) => {
-                std::path::absolute(folder).map(Self::Kept).map_err(|error| CliError::unwritable(folder, &error))
+                std::path::absolute(&folder).map(Self::Kept).map_err(|error| CliError::unwritable(&folder, &error))
             }
             None => temporary().map(Self::Temporary).map_err(|error| {
                 CliError::failed(

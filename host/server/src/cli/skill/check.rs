@@ -146,7 +146,7 @@ fn failed(failure: &Failure) -> CliError {
 fn show(env: &Env, outcome: &Outcome, usage: Usage) {
     let report = json!({ "output": outcome.output, "confidence": outcome.confidence, "evidence": outcome.evidence, "usage": usage });
     env.show(&report, |_| {
-        say(&chimera_core::text::printable(&serde_json::to_string_pretty(&outcome.output).unwrap_or_default()));
+        say(&crate::cli::output::pretty(&outcome.output));
         let style = Style::stderr();
         tell(&style.dim(&format!(
             "confidence {:.2}, {}, {} fuel, {} peak memory",
