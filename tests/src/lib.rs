@@ -49,9 +49,10 @@ pub fn skills() -> Vec<PathBuf> {
     components("chimera-")
 }
 
-/// The built skill of `tests/guests` with that name.
+/// The built skill of `tests/guests` with that name, whichever namespace it is in.
 pub fn guest(name: &str) -> PathBuf {
-    components(&format!("hostile-{name}-")).pop().unwrap_or_else(|| panic!("no guest called {name} was built"))
+    let built = ["hostile", "test"].iter().find_map(|namespace| components(&format!("{namespace}-{name}-")).pop());
+    built.unwrap_or_else(|| panic!("no guest called {name} was built"))
 }
 
 fn components(prefix: &str) -> Vec<PathBuf> {
