@@ -14,11 +14,13 @@ const TIME_LIMIT_MS: u64 = 3_000;
 const MEMORY_SLACK: u64 = 64 << 20;
 
 /// A mode, and how its task must end: state, failure kind, one of these codes.
-const MODES: [(&str, &str, &str, &[&str]); 12] = [
+const MODES: [(&str, &str, &str, &[&str]); 13] = [
     ("endless-loop", "failed", "permanent", &["deadline-exceeded", "fuel-exhausted"]),
     ("memory-bomb", "failed", "permanent", &["memory-limit"]),
     ("sleep-an-hour", "failed", "permanent", &["deadline-exceeded"]),
     ("huge-result", "failed", "permanent", &["output-too-large"]),
+    // No manifest may ask for the memory that a result of a gigabyte needs.
+    ("gigabyte-result", "failed", "permanent", &["memory-limit"]),
     ("deep-recursion", "failed", "permanent", &["trap"]),
     ("trap", "failed", "permanent", &["trap"]),
     ("invalid-json", "failed", "permanent", &["output-invalid"]),

@@ -15,7 +15,7 @@ type Mode = (&'static str, fn() -> String);
 impl Guest for Misbehave {
     fn run(task: Task) -> Result<Outcome, Failure> {
         let has = |mode: &str| task.input.contains(&format!("\"{mode}\""));
-        let modes: [Mode; 13] = [
+        let modes: [Mode; 14] = [
             ("behave", || "{\"ok\":true}".to_owned()),
             ("endless-loop", endless_loop),
             ("memory-bomb", memory_bomb),
@@ -25,7 +25,8 @@ impl Guest for Misbehave {
             }),
             ("log-a-gigabyte", log_a_gigabyte),
             ("print-a-gigabyte", print_a_gigabyte),
-            ("huge-result", huge_result),
+            ("huge-result", || result_of(400 << 20)),
+            ("gigabyte-result", || result_of(1 << 30)),
             ("deep-recursion", || format!("{{\"depth\":{}}}", recurse(1))),
             ("trap", || panic!("on purpose")),
             ("invalid-json", || "{\"ok\": tru".to_owned()),
@@ -61,9 +62,8 @@ fn memory_bomb() -> String {
     }
 }
 
-/// As much as its memory holds, in one piece.
-fn huge_result() -> String {
-    let size = 400 << 20;
+/// A JSON string of that many bytes, in one piece.
+fn result_of(size: usize) -> String {
     let mut result = String::with_capacity(size + 2);
     result.push('"');
     result.extend(std::iter::repeat_n('x', size));
