@@ -11,7 +11,7 @@ use crate::scan::scan;
 use crate::selftest::{SelfTestResult, run_selftests};
 use crate::widening::widening;
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
-use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::audit::{Actor, ReviewStatus};
 use chimera_core::change::{Change, Committed, Context, Guard, Write};
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind};
@@ -149,7 +149,7 @@ impl Registry {
         change.write(Write::PutApproval(asked.decided(answer, &cx)));
         change.write(Write::SetSkillState(skill.clone(), state));
         let detail = json!({ "skill": skill, "approval": approval, "state": state, "note": answer.note });
-        change.audit(event("skill.consent_decided", review, detail, &cx));
+        change.audit(cx.event("skill.consent_decided").review(review).detail(detail));
         failpoint::hit("registry.before_consent");
         if let Committed::Stale(_) = self.truth.commit(change).await? {
             return Err(not_open());
@@ -269,11 +269,11 @@ impl Registry {
         let id = approval.as_ref().map(|approval| approval.id);
         change.audit.extend(approval.as_ref().map(|approval| {
             let detail = json!({ "skill": skill, "approval": approval.id, "wants": wider });
-            event("skill.consent_asked", ReviewStatus::Pending, detail, &cx)
+            cx.event("skill.consent_asked").review(ReviewStatus::Pending).detail(detail)
         }));
         change.writes.extend(approval.map(Write::PutApproval));
         let detail = json!({ "skill": skill, "state": state, "size": size });
-        change.audit.insert(0, event("skill.installed", ReviewStatus::None, detail, &cx));
+        change.audit.insert(0, cx.event("skill.installed").detail(detail));
         failpoint::hit("registry.before_install");
         let committed = self.truth.commit(change).await?;
         failpoint::hit("registry.after_install");
@@ -336,18 +336,6 @@ fn consent_question(skill: &SkillRef, versions: &[SkillVersion], wider: &[String
         json!({ "skill": skill, "before": before, "wants": wider }),
         cx,
     )
-}
-
-fn event(action: &str, review: ReviewStatus, detail: serde_json::Value, cx: &Context<'_>) -> AuditDraft {
-    AuditDraft {
-        campaign: None,
-        task: None,
-        action: action.to_owned(),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review,
-        detail,
-    }
 }
 
 /// A refusal as the failure of a task that wanted the skill.

@@ -109,6 +109,32 @@ pub struct AuditDraft {
     pub detail: Value,
 }
 
+impl AuditDraft {
+    /// An event of the system's chain, about no task, that nobody needs to look at and that says no more than its action.
+    pub fn new(action: impl Into<String>, actor: Actor, at: Timestamp) -> Self {
+        let (action, review) = (action.into(), ReviewStatus::None);
+        Self { campaign: None, task: None, action, actor, at, review, detail: Value::Null }
+    }
+
+    /// In the chain of a campaign, if any, and about a task, if any.
+    pub fn about(mut self, campaign: Option<CampaignId>, task: Option<TaskId>) -> Self {
+        (self.campaign, self.task) = (campaign, task);
+        self
+    }
+
+    /// Whether a human has looked, or must.
+    pub fn review(mut self, review: ReviewStatus) -> Self {
+        self.review = review;
+        self
+    }
+
+    /// More, as a small JSON object without secrets.
+    pub fn detail(mut self, detail: Value) -> Self {
+        self.detail = detail;
+        self
+    }
+}
+
 /// An event in its chain (a row of `audit_logs`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {

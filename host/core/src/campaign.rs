@@ -5,7 +5,6 @@
 //! same [`Change`] that carries the task's own transition.
 
 use crate::approval::OnExpiry;
-use crate::audit::{AuditDraft, ReviewStatus};
 use crate::change::{Change, Context, Guard, Outbox, OutboxTopic, Write};
 use crate::clock::Timestamp;
 use crate::failure::{Failure, FailureKind, codes};
@@ -231,15 +230,9 @@ pub fn start_step(campaign: &Campaign, step: &mut Step, input: Value, change: &m
     change.write(Write::PutSpec(spec));
     change.write(Write::PutTask(task.clone()));
     change.write(Write::PutOutbox(Outbox::for_task(OutboxTopic::Dispatch, &task, cx)));
-    change.audit(AuditDraft {
-        campaign: Some(campaign.id),
-        task: Some(task.id),
-        action: "task.created".to_owned(),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review: ReviewStatus::None,
-        detail: json!({ "step": step.planned.key, "skill": step.planned.skill.to_string(), "digest": step.planned.skill.digest }),
-    });
+    let skill = &step.planned.skill;
+    let detail = json!({ "step": step.planned.key, "skill": skill.to_string(), "digest": skill.digest });
+    change.audit(cx.event("task.created").about(Some(campaign.id), Some(task.id)).detail(detail));
     task
 }
 
@@ -301,15 +294,9 @@ fn settle_campaign(view: &mut CampaignView, change: &mut Change, cx: &Context<'_
 fn finish(view: &mut CampaignView, state: CampaignState, change: &mut Change, cx: &Context<'_>) {
     view.campaign.state = state;
     view.campaign.finished_at = Some(cx.now);
-    change.audit(AuditDraft {
-        campaign: Some(view.campaign.id),
-        task: None,
-        action: format!("campaign.{}", state.as_str()),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review: ReviewStatus::None,
-        detail: json!({ "failure": view.campaign.failure }),
-    });
+    let detail = json!({ "failure": view.campaign.failure });
+    let action = format!("campaign.{}", state.as_str());
+    change.audit(cx.event(action).about(Some(view.campaign.id), None).detail(detail));
 }
 
 fn write_differences(before: &CampaignView, view: &mut CampaignView, change: &mut Change, cx: &Context<'_>) {

@@ -31,6 +31,13 @@ pub struct Context<'a> {
     pub chance: f64,
 }
 
+impl Context<'_> {
+    /// An audit event by who acts, now; see [`AuditDraft::new`].
+    pub fn event(&self, action: impl Into<String>) -> AuditDraft {
+        AuditDraft::new(action, self.actor.clone(), self.now)
+    }
+}
+
 /// Guards, writes and audit events that belong together.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Change {

@@ -17,7 +17,7 @@
 //! scheduler, the reporter, the judge and the sweepers.
 
 use crate::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
-use crate::audit::{AuditDraft, ReviewStatus};
+use crate::audit::ReviewStatus;
 use crate::change::{Change, Context, Guard, Outbox, OutboxTopic, Write};
 use crate::clock::Timestamp;
 use crate::effect::{Effect, EffectState};
@@ -194,15 +194,7 @@ pub fn transition(task: &Task, event: TaskEvent, cx: &Context<'_>) -> Result<(Ta
             map.insert("state".to_owned(), json!(task.state));
             map.insert("attempt".to_owned(), json!(task.attempt));
         }
-        change.audit(AuditDraft {
-            campaign: task.campaign,
-            task: Some(task.id),
-            action: action.to_owned(),
-            actor: cx.actor.clone(),
-            at: cx.now,
-            review,
-            detail,
-        });
+        change.audit(cx.event(action).about(task.campaign, Some(task.id)).review(review).detail(detail));
     }
     change.write(Write::PutTask(task.clone()));
     Ok((task, change))

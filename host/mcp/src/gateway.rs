@@ -192,18 +192,12 @@ impl Inner {
             "a granted tool has changed; calls of it are denied until it is granted again"
         );
         let mut change = Change::new();
-        change.audit(AuditDraft {
-            campaign: run.campaign,
-            task: Some(run.task),
-            action: "grant.tool_changed".to_owned(),
-            actor: Actor::Worker(run.agent),
-            at: self.clock.now(),
-            review: ReviewStatus::Pending,
-            detail: json!({
-                "skill": run.skill.name, "slot": call.slot, "server": server, "tool": call.tool,
-                "pin_now": now.map(|tool| tool.pin),
-            }),
+        let detail = json!({
+            "skill": run.skill.name, "slot": call.slot, "server": server, "tool": call.tool,
+            "pin_now": now.map(|tool| tool.pin),
         });
+        let event = AuditDraft::new("grant.tool_changed", Actor::Worker(run.agent), self.clock.now());
+        change.audit(event.about(run.campaign, Some(run.task)).review(ReviewStatus::Pending).detail(detail));
         if let Err(error) = self.truth.commit(change).await {
             tracing::error!(%error, "the change of a granted tool could not be written to the audit log");
         }

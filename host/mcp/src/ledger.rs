@@ -588,20 +588,16 @@ impl Ledger {
 
     /// An event of the audit log; it names the arguments by their hash only.
     fn event(&self, action: &str, review: ReviewStatus, wanted: &Wanted<'_>, effect: &Effect) -> AuditDraft {
-        AuditDraft {
-            campaign: self.run.campaign,
-            task: Some(self.run.task),
-            action: action.to_owned(),
-            actor: self.actor(),
-            at: self.clock.now(),
-            review,
-            detail: json!({
-                "effect": effect.id, "server": wanted.server, "slot": wanted.call.slot, "tool": wanted.call.tool,
-                "ordinal": wanted.key.ordinal, "arguments_hash": Digest::of_json(&effect.arguments),
-                "attempt": self.run.attempt, "approval": effect.approval,
-                "is_error": effect.answer.as_ref().map(|answer| answer.is_error),
-            }),
-        }
+        let detail = json!({
+            "effect": effect.id, "server": wanted.server, "slot": wanted.call.slot, "tool": wanted.call.tool,
+            "ordinal": wanted.key.ordinal, "arguments_hash": Digest::of_json(&effect.arguments),
+            "attempt": self.run.attempt, "approval": effect.approval,
+            "is_error": effect.answer.as_ref().map(|answer| answer.is_error),
+        });
+        AuditDraft::new(action, self.actor(), self.clock.now())
+            .about(self.run.campaign, Some(self.run.task))
+            .review(review)
+            .detail(detail)
     }
 }
 

@@ -188,7 +188,7 @@ impl Hitl {
                 view.campaign.failure = Some(Failure::new(FailureKind::Denied, codes::REFUSED, message));
                 if view.campaign.state == CampaignState::Planning {
                     let detail = json!({ "failure": view.campaign.failure });
-                    let event = self.scheduler.campaign_event(&view.campaign, "campaign.failed", &cx, detail);
+                    let event = cx.event("campaign.failed").about(Some(view.campaign.id), None).detail(detail);
                     let state = CampaignState::Failed;
                     self.scheduler.end_campaign(&mut view.campaign, state, event, &mut change, &cx).await?;
                     return self.commit(change).await;

@@ -8,7 +8,7 @@ use super::scheduler::{CommitResult, Scheduler, done_with, pause};
 use super::schema::{self, Need, Place};
 use crate::error::AgentError;
 use chimera_core::approval::{Approval, ApprovalKind};
-use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::audit::{Actor, ReviewStatus};
 use chimera_core::campaign::{CampaignState, CampaignView};
 use chimera_core::change::{Change, Guard, Outbox, Write};
 use chimera_core::failure::{Failure, FailureKind};
@@ -57,14 +57,8 @@ impl Scheduler {
         };
         let mut change = done_with(row.id);
         let cx = self.context(Actor::Planner);
-        let event = |action: &str, review: ReviewStatus, detail: Value| AuditDraft {
-            campaign: Some(campaign),
-            task: Some(task.id),
-            action: action.to_owned(),
-            actor: Actor::Planner,
-            at: cx.now,
-            review,
-            detail,
+        let event = |action: &str, review: ReviewStatus, detail: Value| {
+            cx.event(action).about(Some(campaign), Some(task.id)).review(review).detail(detail)
         };
         match other {
             Some(alternative) => {

@@ -8,7 +8,7 @@ use super::campaign_file::NewCampaign;
 use super::decomposer::Decomposer;
 use crate::error::AgentError;
 use chimera_core::approval::{Approval, ApprovalKind, ApprovalState};
-use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::audit::{Actor, AuditDraft};
 use chimera_core::campaign::{Campaign, CampaignState, CampaignView, advance};
 use chimera_core::change::{Change, Committed, Context, Guard, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Clock;
@@ -348,7 +348,9 @@ impl Scheduler {
             finished_at: None,
         };
         let mut change = Change::new();
-        change.audit(self.campaign_event(&campaign, "campaign.created", &cx, json!({ "title": campaign.title })));
+        change.audit(
+            cx.event("campaign.created").about(Some(campaign.id), None).detail(json!({ "title": campaign.title })),
+        );
         change.write(Write::PutOutbox(Outbox::for_campaign(OutboxTopic::Plan, &campaign, &cx)));
         change.writes.insert(0, Write::PutCampaign(campaign.clone()));
         match self.commit(change).await? {
@@ -380,7 +382,8 @@ impl Scheduler {
                 step.state = StepState::Cancelled;
                 change.write(Write::PutStep(step.clone()));
             }
-            let event = self.campaign_event(&view.campaign, "campaign.cancelled", &cx, json!({ "reason": reason }));
+            let event =
+                cx.event("campaign.cancelled").about(Some(view.campaign.id), None).detail(json!({ "reason": reason }));
             self.end_campaign(&mut view.campaign, CampaignState::Cancelled, event, &mut change, &cx).await?;
             match self.commit(change).await? {
                 CommitResult::Applied => return Ok(view.campaign),
@@ -407,24 +410,6 @@ impl Scheduler {
         change.write(Write::PutCampaign(campaign.clone()));
         change.audit(event);
         self.close_questions(campaign.id, change, cx).await
-    }
-
-    pub(crate) fn campaign_event(
-        &self,
-        campaign: &Campaign,
-        action: &str,
-        cx: &Context<'_>,
-        detail: serde_json::Value,
-    ) -> AuditDraft {
-        AuditDraft {
-            campaign: Some(campaign.id),
-            task: None,
-            action: action.to_owned(),
-            actor: cx.actor.clone(),
-            at: cx.now,
-            review: ReviewStatus::None,
-            detail,
-        }
     }
 
     /// Takes a plan over: steps, questions, and the tasks of the steps that can begin, all in one change with `extra`.
@@ -457,13 +442,13 @@ impl Scheduler {
             .collect();
         let detail = json!({ "plan_ms": plan_ms, "steps": reasons, "questions": plan.questions.len() });
         if plan.steps.is_empty() {
-            change.audit(self.campaign_event(&campaign, "campaign.asked", &cx, detail));
+            change.audit(cx.event("campaign.asked").about(Some(campaign.id), None).detail(detail));
             change.guard(Guard::CampaignRev(campaign.id, campaign.rev));
             campaign.rev += 1;
             campaign.updated_at = cx.now;
             change.write(Write::PutCampaign(campaign));
         } else {
-            change.audit(self.campaign_event(&campaign, "campaign.planned", &cx, detail));
+            change.audit(cx.event("campaign.planned").about(Some(campaign.id), None).detail(detail));
             campaign.state = CampaignState::Running;
             let steps = new_steps(&campaign, plan, &cx);
             change.writes.extend(steps.iter().cloned().map(Write::PutStep));
@@ -484,7 +469,7 @@ impl Scheduler {
         let cx = self.context(Actor::Planner);
         let mut change = extra;
         let mut campaign = campaign.clone();
-        let event = self.campaign_event(&campaign, "campaign.failed", &cx, json!({ "failure": failure }));
+        let event = cx.event("campaign.failed").about(Some(campaign.id), None).detail(json!({ "failure": failure }));
         campaign.failure = Some(failure);
         self.end_campaign(&mut campaign, CampaignState::Failed, event, &mut change, &cx).await?;
         match self.commit(change).await? {

@@ -7,7 +7,7 @@ use super::campaign_file::LimitsWish;
 use super::catalogue::Catalogue;
 use super::scheduler::{CommitResult, Scheduler, stale};
 use crate::error::{AgentError, AgentErrorKind};
-use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
+use chimera_core::audit::Actor;
 use chimera_core::campaign::new_task;
 use chimera_core::change::{Change, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
@@ -152,15 +152,8 @@ impl Scheduler {
             ..new_task(&cx)
         };
         let mut change = Change::new();
-        change.audit(AuditDraft {
-            campaign: None,
-            task: Some(id),
-            action: "task.created".to_owned(),
-            actor: cx.actor.clone(),
-            at: cx.now,
-            review: ReviewStatus::None,
-            detail: json!({ "skill": task_spec.skill.to_string(), "digest": task_spec.skill.digest }),
-        });
+        let detail = json!({ "skill": task_spec.skill.to_string(), "digest": task_spec.skill.digest });
+        change.audit(cx.event("task.created").about(None, Some(id)).detail(detail));
         change.write(Write::PutSpec(task_spec));
         change.write(Write::PutOutbox(Outbox::for_task(OutboxTopic::Dispatch, &task, &cx)));
         change.writes.insert(1, Write::PutTask(task));

@@ -8,8 +8,7 @@ use crate::auth::{Caller, random_token};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use chimera_core::audit::{AuditDraft, ReviewStatus};
-use chimera_core::change::{Change, Context, Write};
+use chimera_core::change::{Change, Write};
 use chimera_core::digest::Digest;
 use chimera_core::ids::{AgentId, TokenId};
 use chimera_core::records::{Agent, AgentRole, AgentStatus, ApiToken, TokenScope};
@@ -62,7 +61,8 @@ pub(super) async fn create(
     };
     let mut change = Change::new();
     change.write(Write::PutAgent(agent.clone()));
-    change.audit(event("agent.created", json!({ "agent": agent.id, "name": agent.name, "type": agent.role }), &cx));
+    let detail = json!({ "agent": agent.id, "name": agent.name, "type": agent.role });
+    change.audit(cx.event("agent.created").detail(detail));
     state.commit(change).await?;
     Ok((StatusCode::CREATED, Json(agent)))
 }
@@ -88,20 +88,8 @@ pub(super) async fn token(
         revoked_at: None,
     };
     let mut change = Change::new();
-    change.audit(event("token.created", json!({ "token": kept.id, "agent": agent.id }), &cx));
+    change.audit(cx.event("token.created").detail(json!({ "token": kept.id, "agent": agent.id })));
     change.write(Write::PutToken(kept));
     state.commit(change).await?;
     Ok((StatusCode::CREATED, Json(json!({ "token": token, "agent": agent }))))
-}
-
-fn event(action: &str, detail: Value, cx: &Context<'_>) -> AuditDraft {
-    AuditDraft {
-        campaign: None,
-        task: None,
-        action: action.to_owned(),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review: ReviewStatus::None,
-        detail,
-    }
 }

@@ -9,7 +9,7 @@ use crate::auth::Caller;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use chimera_core::audit::{AuditDraft, ReviewStatus};
+use chimera_core::audit::AuditDraft;
 use chimera_core::change::{Change, Context, Write};
 use chimera_core::grant::{Grant, ToolMode, Want, covering};
 use chimera_core::ids::{CampaignId, GrantId};
@@ -169,19 +169,11 @@ pub(super) async fn revoke(
 }
 
 fn event(action: &str, grant: &Grant, cx: &Context<'_>) -> AuditDraft {
-    AuditDraft {
-        campaign: grant.campaign,
-        task: None,
-        action: action.to_owned(),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review: ReviewStatus::None,
-        detail: json!({
-            "grant": grant.id, "skill": grant.skill, "slot": grant.slot, "server": grant.server,
-            "tools": grant.tools.iter().map(|(name, policy)| (name.clone(), policy.mode)).collect::<BTreeMap<_, _>>(),
-            "resources": grant.resources,
-        }),
-    }
+    cx.event(action).about(grant.campaign, None).detail(json!({
+        "grant": grant.id, "skill": grant.skill, "slot": grant.slot, "server": grant.server,
+        "tools": grant.tools.iter().map(|(name, policy)| (name.clone(), policy.mode)).collect::<BTreeMap<_, _>>(),
+        "resources": grant.resources,
+    }))
 }
 
 /// `GET /api/v1/grants/explain`: the gateway's rule, step by step.
