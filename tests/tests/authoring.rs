@@ -18,6 +18,52 @@ fn chimera_in(folder: &Path, data: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Unpacks the SDK as it would be published and lets `folder` and what lies in it take it for the published one.
+fn publish_sdk_for(folder: &Path) -> Result<()> {
+    let target = folder.join("packaged");
+    let packaged = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["package", "-p", "chimera-skill-macros", "-p", "chimera-skill"])
+        .args(["--no-verify", "--allow-dirty", "--exclude-lockfile", "--quiet"])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", &target)
+        .output()?;
+    ensure!(packaged.status.success(), "{}", said(&packaged));
+    let mut config = "[patch.crates-io]\n".to_owned();
+    for name in ["chimera-skill-macros", "chimera-skill"] {
+        let version = env!("CARGO_PKG_VERSION");
+        let package = target.join(format!("package/{name}-{version}.crate"));
+        let unpacked = Command::new("tar").arg("-xzf").arg(&package).arg("-C").arg(folder).output()?;
+        ensure!(unpacked.status.success(), "{}", said(&unpacked));
+        config.push_str(&format!("{name} = {{ path = {:?} }}\n", folder.join(format!("{name}-{version}"))));
+    }
+    std::fs::create_dir(folder.join(".cargo"))?;
+    std::fs::write(folder.join(".cargo/config.toml"), config)?;
+    Ok(())
+}
+
+/// The SDK is not published yet, so its package stands in for it: what is asked for is the version alone, and nothing of
+/// the checkout is in reach but what the package holds.
+#[test]
+fn a_new_skill_is_built_and_tested_with_the_sdk_by_version() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let data = home.path().join("data");
+    publish_sdk_for(home.path())?;
+
+    let made = chimera_in(home.path(), &data, &["skill", "new", "acme/hello-by-version", "--sdk", "0.1"]);
+    ensure!(made.status.success(), "{}", said(&made));
+    let folder = home.path().join("hello-by-version");
+    let cargo_toml = std::fs::read_to_string(folder.join("Cargo.toml"))?;
+    ensure!(cargo_toml.contains("chimera-skill = \"0.1\""), "{cargo_toml}");
+
+    let built = chimera_in(&folder, &data, &["skill", "build"]);
+    ensure!(built.status.success(), "{}", said(&built));
+    let tested = chimera_in(&folder, &data, &["skill", "test"]);
+    ensure!(tested.status.success(), "{}", said(&tested));
+    let lock = std::fs::read_to_string(folder.join("Cargo.lock"))?;
+    ensure!(lock.contains("name = \"chimera-skill\""), "{lock}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_skill_is_built_tested_and_installed_outside_the_repository() -> Result<()> {
     let home = tempfile::tempdir()?;
