@@ -8,14 +8,15 @@ use crate::planner::campaign_file::NewCampaign;
 use crate::planner::decomposer::Decomposer;
 use crate::planner::scheduler::{Scheduler, SchedulerDeps};
 use crate::runner::Turn;
-use chimera_core::approval::{Answer, Approval, ApprovalState, HumanDecision};
+use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::{Campaign, CampaignView};
 use chimera_core::change::{Change, Committed, Write};
 use chimera_core::clock::{Clock, ManualClock, Timestamp};
 use chimera_core::digest::Digest;
+use chimera_core::effect::{Effect, EffectKey, EffectState};
 use chimera_core::failure::{Failure, FailureKind};
-use chimera_core::ids::{AgentId, CampaignId, IdSource, SystemIds};
+use chimera_core::ids::{AgentId, CampaignId, EffectId, IdSource, SystemIds};
 use chimera_core::machine::TaskEvent;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{ApprovalFilter, Queue, SkillIndex, Truth};
@@ -323,6 +324,42 @@ impl House {
     pub(crate) async fn open_questions(&self) -> Vec<Approval> {
         let filter = ApprovalFilter { state: Some(ApprovalState::Open), ..ApprovalFilter::default() };
         self.store.approvals(&filter).await.expect("read")
+    }
+
+    /// Reports that a leased task waits for the answer to a question.
+    pub(crate) async fn park(&self, leased: &LeasedTask, question: &Approval) {
+        let lease = leased.task.lease.as_ref().expect("leased").id;
+        let usage = Usage::default();
+        let event = TaskEvent::Suspended { lease, attempt: leased.task.attempt, approval: question.id, usage };
+        self.scheduler.apply(leased.task.id, event, Actor::Worker(self.worker)).await.expect("parked");
+    }
+
+    /// An effect that the leased task asked a human about before its run ended without being parked.
+    pub(crate) async fn ask_about_effect(&self, task: &Task, ordinal: u32) -> Approval {
+        let cx = self.scheduler.context(operator());
+        let asked = Approval::about_task(ApprovalKind::Effect, task, "Publish?", "It is gated.", json!({}), &cx);
+        let effect = Effect {
+            id: EffectId::new(cx.ids),
+            key: EffectKey {
+                lineage: task.lineage,
+                ordinal,
+                tool: "social/publish_post".to_owned(),
+                arguments_hash: Digest::of_json(&json!({})),
+            },
+            campaign: task.campaign,
+            task: task.id,
+            attempt: task.attempt,
+            epoch: task.epoch,
+            arguments: json!({}),
+            state: EffectState::Gated,
+            answer: None,
+            approval: Some(asked.id),
+            created_at: cx.now,
+            updated_at: cx.now,
+        };
+        let asked = Approval { effect: Some(effect.id), ..asked };
+        self.write(vec![Write::PutEffect(effect), Write::PutApproval(asked.clone())]).await;
+        asked
     }
 
     pub(crate) async fn answer(&self, approval: &Approval, decision: HumanDecision, edited: Option<Value>) {

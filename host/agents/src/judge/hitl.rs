@@ -333,15 +333,7 @@ fn decision(approval: &Approval, answer: &Answer, cx: &Context<'_>) -> Change {
 }
 
 fn event(approval: &Approval, action: &str, review: ReviewStatus, detail: Value, cx: &Context<'_>) -> AuditDraft {
-    AuditDraft {
-        campaign: approval.campaign,
-        task: approval.task,
-        action: action.to_owned(),
-        actor: cx.actor.clone(),
-        at: cx.now,
-        review,
-        detail,
-    }
+    cx.event(action).about(approval.campaign, approval.task).review(review).detail(detail)
 }
 
 /// Does the answer fit the kind of question?
@@ -380,3 +372,7 @@ fn check_answer(approval: &Approval, answer: &Answer) -> Result<(), AgentError> 
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "hitl_tests.rs"]
+mod tests;

@@ -6,9 +6,8 @@ use crate::report::campaign_report;
 use crate::testkit::{DEMO_GOAL, House, bundled, campaign_of, operator, version};
 use chimera_core::approval::{Answer, HumanDecision, OnExpiry};
 use chimera_core::clock::Clock;
-use chimera_core::effect::{Effect, EffectKey, EffectState};
 use chimera_core::failure::codes;
-use chimera_core::ids::{EffectId, SystemIds};
+use chimera_core::ids::SystemIds;
 use chimera_core::machine::LeaseEnd;
 use chimera_core::ports::TaskFilter;
 use chimera_core::task::Lease;
@@ -434,40 +433,12 @@ async fn a_sweep_does_not_end_a_lease_that_was_renewed() {
     assert_eq!(house.store.task(seen.id).await.expect("read").expect("there").state, TaskState::Running);
 }
 
-/// An effect that the leased task asked a human about before its run ended without being parked.
-async fn ask_about_effect(house: &House, task: &Task, ordinal: u32) -> Approval {
-    let cx = house.scheduler.context(operator());
-    let asked = Approval::about_task(ApprovalKind::Effect, task, "Publish?", "It is gated.", json!({}), &cx);
-    let effect = Effect {
-        id: EffectId::new(cx.ids),
-        key: EffectKey {
-            lineage: task.lineage,
-            ordinal,
-            tool: "social/publish_post".to_owned(),
-            arguments_hash: chimera_core::digest::Digest::of_json(&json!({})),
-        },
-        campaign: task.campaign,
-        task: task.id,
-        attempt: task.attempt,
-        epoch: task.epoch,
-        arguments: json!({}),
-        state: EffectState::Gated,
-        answer: None,
-        approval: Some(asked.id),
-        created_at: cx.now,
-        updated_at: cx.now,
-    };
-    let asked = Approval { effect: Some(effect.id), ..asked };
-    house.write(vec![Write::PutEffect(effect), Write::PutApproval(asked.clone())]).await;
-    asked
-}
-
 #[tokio::test]
 async fn a_task_that_is_over_leaves_no_question_open() {
     let house = house().await;
     house.start(campaign_of("Find trends in these posts, summarise them")).await;
     let leased = house.lease().await.expect("a task");
-    let asked = ask_about_effect(&house, &leased.task, 0).await;
+    let asked = house.ask_about_effect(&leased.task, 0).await;
     assert_eq!(house.fail(&leased, FailureKind::Permanent, codes::DEADLINE).await.state, TaskState::Failed);
     let closed = house.store.approval(asked.id).await.expect("read").expect("there");
     assert_eq!(closed.state, ApprovalState::Cancelled, "nothing would follow from an answer");
@@ -489,12 +460,9 @@ async fn refusing_one_of_two_effects_asked_for_at_once_closes_the_other_question
     house.scheduler.assign(task, spec, 5, None, operator()).await.expect("assigned");
     house.settle().await;
     let leased = house.lease().await.expect("a task");
-    let one = ask_about_effect(&house, &leased.task, 0).await;
-    let two = ask_about_effect(&house, &leased.task, 1).await;
-    let lease = leased.task.lease.as_ref().expect("leased").id;
-    let parked =
-        TaskEvent::Suspended { lease, attempt: leased.task.attempt, approval: one.id, usage: Default::default() };
-    house.scheduler.apply(task, parked, Actor::Worker(house.worker)).await.expect("parked");
+    let one = house.ask_about_effect(&leased.task, 0).await;
+    let two = house.ask_about_effect(&leased.task, 1).await;
+    house.park(&leased, &one).await;
     house.answer(&one, HumanDecision::Reject, None).await;
     assert_eq!(house.scheduler.task(task).await.expect("there").state, TaskState::Rejected);
     assert!(house.open_questions().await.is_empty(), "question {} is of a task that is over", two.id);

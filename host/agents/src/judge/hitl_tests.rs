@@ -1,0 +1,44 @@
+use super::*;
+use crate::planner::{AssignSpec, LeasedTask};
+
+use crate::testkit::{House, bundled, operator};
+use chimera_core::ids::{SystemIds, TaskId};
+
+/// A house in which a publishing task runs and has asked about its effect, without being parked yet.
+async fn asking() -> (House, LeasedTask, Approval) {
+    let house = House::with(bundled()).await;
+    let task = TaskId::new(&SystemIds);
+    let spec = AssignSpec {
+        skill: "chimera/publish-post".to_owned(),
+        input: json!({ "text": "hello" }),
+        limits: None,
+        goal: None,
+        expect: None,
+    };
+    house.scheduler.assign(task, spec, 5, None, operator()).await.expect("assigned");
+    house.settle().await;
+    let leased = house.lease().await.expect("a task");
+    let asked = house.ask_about_effect(&leased.task, 0).await;
+    (house, leased, asked)
+}
+
+fn yes() -> Answer {
+    Answer { decision: HumanDecision::Approve, edited: None, note: None }
+}
+
+/// The worker parks the task between the look at it and the decision: the answer must be made anew, or the task would
+/// wait for a question that is closed.
+#[tokio::test]
+async fn an_answer_that_meets_the_parking_of_its_task_is_made_anew() {
+    let (house, leased, asked) = asking().await;
+    let seen = house.scheduler.task(leased.task.id).await.expect("there");
+    assert_eq!(seen.state, TaskState::Running);
+    house.park(&leased, &asked).await;
+    let decided = house.hitl.record_only(&asked, Some(&seen), &yes(), operator()).await.expect("tried");
+    assert!(matches!(decided, Decided::Stale), "what was seen of the task is not so any more");
+    assert_eq!(house.open_questions().await.len(), 1, "nothing was written");
+
+    house.answer(&asked, HumanDecision::Approve, None).await;
+    assert_eq!(house.scheduler.task(leased.task.id).await.expect("there").state, TaskState::Queued, "it is woken");
+    assert!(house.open_questions().await.is_empty());
+}
