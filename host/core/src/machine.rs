@@ -391,8 +391,9 @@ impl Draft<'_, '_> {
         }
         self.detail = json!({ "deaths": self.task.deaths });
         if self.task.deaths >= MAX_DEATHS {
+            let again = if self.task.campaign.is_some() { "replay it" } else { "assign it again, with a new id," };
             let message =
-                format!("{} workers died on this task; replay it by hand when the cause is found", self.task.deaths);
+                format!("{} workers died on this task; {again} by hand when the cause is found", self.task.deaths);
             self.task.failure = Some(Failure::new(FailureKind::Poison, codes::POISON, message));
             self.give_up("task.poisoned");
         } else {

@@ -78,6 +78,10 @@ pub(super) async fn replay(
     let stuck = truth.approvals(&filter).await?;
     let Some(stuck) = stuck.into_iter().find(|asked| asked.kind == ApprovalKind::Stuck && asked.task == Some(id))
     else {
+        if task.campaign.is_none() {
+            let detail = format!("task {id} belongs to no campaign: assign it again, with a new task_id");
+            return Err(Problem::conflict("not-replayable", detail));
+        }
         let detail = format!(
             "task {id} is {} and no open question asks whether to try it once more; only a task that failed for good, \
              and that nothing else installed can do, is replayed",
