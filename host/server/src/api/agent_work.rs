@@ -13,7 +13,8 @@ use chimera_agents::judge::Evaluation;
 use chimera_agents::planner::{AssignSpec, Assigned, LeasedTask};
 use chimera_agents::worker::reporter::{ExternalReport, Reported, report_external};
 use chimera_core::clock::Timestamp;
-use chimera_core::ids::{AgentId, LeaseId, TaskId};
+use chimera_core::ids::{LeaseId, TaskId};
+use chimera_core::records::{Agent, AgentRole};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -87,7 +88,7 @@ pub(super) async fn report(
     let agent = agent_of(&caller)?;
     let ReportResult { task_id, result, confidence, error_code, lease_id, attempt } = report;
     let report = ExternalReport { task_id, result, confidence, error_code, lease_id, attempt };
-    Ok(Json(report_external(&state.handles().scheduler, report, agent).await?))
+    Ok(Json(report_external(&state.handles().scheduler, report, agent.id).await?))
 }
 
 /// The body of `POST /evaluate_task`.
@@ -120,7 +121,11 @@ pub(super) async fn lease(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Option<LeasedTask>>, Problem> {
     let agent = agent_of(&caller)?;
-    Ok(Json(state.handles().scheduler.lease_next(agent).await?))
+    if agent.role != AgentRole::Worker {
+        let detail = format!("`{}` is no worker: tasks are leased to agents of the type `worker` only", agent.name);
+        return Err(Problem::new(StatusCode::FORBIDDEN, "workers-only", detail));
+    }
+    Ok(Json(state.handles().scheduler.lease_next(agent.id).await?))
 }
 
 /// The body of `POST /api/v1/agents/heartbeat`.
@@ -145,14 +150,14 @@ pub(super) async fn heartbeat(
 ) -> Result<Json<Value>, Problem> {
     let agent = agent_of(&caller)?;
     let Heartbeat { task_id, lease_id, attempt } = beat;
-    let until = state.handles().scheduler.heartbeat(task_id, lease_id, attempt, agent).await?;
+    let until = state.handles().scheduler.heartbeat(task_id, lease_id, attempt, agent.id).await?;
     Ok(Json(json!({ "lease_until": until })))
 }
 
 /// A lease belongs to an agent, so the operator's own token will not do.
-fn agent_of(caller: &Caller) -> Result<AgentId, Problem> {
+fn agent_of(caller: &Caller) -> Result<&Agent, Problem> {
     match caller {
-        Caller::Agent(agent) => Ok(agent.id),
+        Caller::Agent(agent) => Ok(agent),
         Caller::Operator(_) => {
             let detail = "a lease belongs to an agent: use an agent's token (chimera agent add, chimera agent token)";
             Err(Problem::new(StatusCode::FORBIDDEN, "agents-only", detail))

@@ -77,6 +77,14 @@ impl Fixture {
         self.ask(Method::POST, path, &headers, &body.to_string()).await
     }
 
+    /// Makes an agent and gives its token.
+    async fn agent(&self, name: &str, role: &str) -> String {
+        let agent = self.post("/api/v1/agents", &json!({ "name": name, "type": role })).await.json();
+        let made = self.post(&format!("/api/v1/agents/{}/token", agent["id"].as_str().unwrap()), &json!({})).await;
+        assert_eq!(made.status, StatusCode::CREATED);
+        made.json()["token"].as_str().unwrap().to_owned()
+    }
+
     async fn end(self) {
         drop(self.router);
         drop(self.state);
@@ -316,10 +324,7 @@ async fn bad_requests_are_told_what_is_wrong() {
 #[tokio::test]
 async fn an_agents_token_opens_only_the_agents_routes() {
     let api = Fixture::new().await;
-    let agent = api.post("/api/v1/agents", &json!({ "name": "outside", "type": "worker" })).await.json();
-    let made = api.post(&format!("/api/v1/agents/{}/token", agent["id"].as_str().unwrap()), &json!({})).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    let token = made.json()["token"].as_str().unwrap().to_owned();
+    let token = api.agent("outside", "worker").await;
     let refused = api.post_as(&token, "/api/v1/campaigns", &json!({ "goal": "x" })).await;
     assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "operator-only"));
     let bearer = format!("Bearer {token}");
@@ -330,6 +335,21 @@ async fn an_agents_token_opens_only_the_agents_routes() {
     assert_eq!(passed.status, StatusCode::NOT_FOUND, "{}", passed.text);
     let listed = api.get("/api/v1/agents").await.text;
     assert!(listed.contains("outside") && !listed.contains(&token));
+    api.end().await;
+}
+
+#[tokio::test]
+async fn tasks_are_leased_to_workers_only() {
+    let api = Fixture::new().await;
+    let lease = async |token: String| api.post_as(&token, "/api/v1/agents/lease", &json!({})).await;
+    let by_worker = lease(api.agent("does", "worker").await).await;
+    assert_eq!((by_worker.status, by_worker.text.as_str()), (StatusCode::OK, "null"));
+    for role in ["planner", "judge"] {
+        let refused = lease(api.agent(role, role).await).await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "workers-only"), "{role}");
+    }
+    let refused = lease(TOKEN.to_owned()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "agents-only"));
     api.end().await;
 }
 
