@@ -13,12 +13,15 @@ use std::hash::{Hash as _, Hasher};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 
 const MAC_BYTES: usize = 32;
 /// One block of the hash: the length that HMAC takes as it is.
 const KEY_BYTES: usize = 64;
 const KEY_FILE: &str = "key";
+/// A file that has been half written for so long is nobody's any more.
+const HALF_WRITTEN: Duration = Duration::from_secs(3600);
 
 /// A folder of compiled components.
 pub(crate) struct DiskCache {
@@ -26,12 +29,15 @@ pub(crate) struct DiskCache {
     key: [u8; KEY_BYTES],
     /// Hash of the engine's version and settings: code made for others is never loaded.
     engine: [u8; 32],
+    /// Most bytes of one compiled component.
     max_bytes: u64,
+    /// Most bytes of all of them together.
+    max_total: u64,
 }
 
 impl DiskCache {
     /// Opens the folder, making it and its key if they are not there.
-    pub(crate) fn open(folder: &Path, engine: &Engine, max_bytes: u64) -> Result<Self, SandboxError> {
+    pub(crate) fn open(folder: &Path, engine: &Engine, max_bytes: u64, max_total: u64) -> Result<Self, SandboxError> {
         let refused = |what: &str, e: &dyn std::fmt::Display| {
             SandboxError::cache(format!("{what} {} cannot be used: {e}", folder.display()))
         };
@@ -43,7 +49,9 @@ impl DiskCache {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
             .map_err(|e| refused("the folder for compiled skills", &e))?;
         let key = key(folder).map_err(|e| refused("the key of the folder for compiled skills", &e))?;
-        Ok(Self { folder: folder.to_owned(), key, engine: engine_hash(engine), max_bytes })
+        let cache = Self { folder: folder.to_owned(), key, engine: engine_hash(engine), max_bytes, max_total };
+        cache.prune();
+        Ok(cache)
     }
 
     /// The compiled component, if there is one that this sandbox wrote for this engine.
@@ -60,6 +68,8 @@ impl DiskCache {
             return None;
         }
         entry.drain(..MAC_BYTES);
+        // Its time is when it was last used: what nobody uses any more goes first.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(entry)
     }
 
@@ -69,7 +79,36 @@ impl DiskCache {
         file.write_all(&self.mac(digest, code).finalize().into_bytes())?;
         file.write_all(code)?;
         file.persist(self.path(digest)).map_err(|e| e.error)?;
+        self.prune();
         Ok(())
+    }
+
+    /// Removes what was not used for longest until the rest fits, and halves of entries that a killed process left. What
+    /// is removed is compiled again when it is wanted, so nothing here is an error.
+    fn prune(&self) {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+            let Ok(used) = metadata.modified() else { continue };
+            if path.extension().is_some_and(|extension| extension == "cwasm") {
+                entries.push((used, metadata.len(), path));
+            } else if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp"))
+                && used.elapsed().is_ok_and(|age| age > HALF_WRITTEN)
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+        entries.sort_unstable();
+        let mut total: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        // The newest stays even if it alone is too much: it is the one that is wanted now.
+        entries.pop();
+        for (_, bytes, path) in entries {
+            if total <= self.max_total {
+                return;
+            }
+            let _ = fs::remove_file(path);
+            total -= bytes;
+        }
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -126,7 +165,7 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path) -> DiskCache {
-        DiskCache::open(folder, &crate::engine::compiling().unwrap(), 1 << 20).unwrap()
+        DiskCache::open(folder, &crate::engine::compiling().unwrap(), 1 << 20, 1 << 20).unwrap()
     }
 
     #[test]
@@ -148,6 +187,31 @@ mod tests {
         assert!(!cache.path(&one).exists());
         fs::write(cache.path(&one), b"short").unwrap();
         assert_eq!(cache.get(&one), None);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_when_there_is_too_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = DiskCache { max_total: 2 * (MAC_BYTES as u64 + 100), ..open(folder.path()) };
+        let digests = [Digest::of(b"one"), Digest::of(b"two"), Digest::of(b"three")];
+        let aged = |path: &Path, seconds: u64| {
+            let then = SystemTime::now() - Duration::from_secs(seconds);
+            fs::File::open(path).unwrap().set_modified(then).unwrap();
+        };
+        for (digest, age) in digests.iter().zip([200, 100]) {
+            cache.put(digest, &[7; 100]).unwrap();
+            aged(&cache.path(digest), age);
+        }
+        assert!(cache.get(&digests[0]).is_some(), "both fit; and now it is the one used last");
+        let (old, fresh) = (folder.path().join(".tmpold"), folder.path().join(".tmpfresh"));
+        fs::write(&old, b"half").unwrap();
+        fs::write(&fresh, b"half").unwrap();
+        aged(&old, 2 * HALF_WRITTEN.as_secs());
+        cache.put(&digests[2], &[7; 100]).unwrap();
+        let there: Vec<bool> = digests.iter().map(|digest| cache.get(digest).is_some()).collect();
+        assert_eq!(there, [true, false, true]);
+        assert_eq!((old.exists(), fresh.exists()), (false, true), "somebody may be writing the fresh one");
+        assert!(folder.path().join(KEY_FILE).exists());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct SandboxConfig {
     pub compile_memory_bytes: u64,
     /// Most bytes of machine code that one component may become.
     pub max_compiled_bytes: u64,
+    /// Most bytes of machine code kept in `cache_dir`, least recently used out first.
+    pub max_cache_bytes: u64,
     /// Where components are compiled.
     pub compiler: Compiler,
     /// Largest JSON text that is passed into or out of a guest in one piece.
@@ -41,6 +43,7 @@ impl Default for SandboxConfig {
             compile_time: Duration::from_secs(60),
             compile_memory_bytes: 4 << 30,
             max_compiled_bytes: 512 << 20,
+            max_cache_bytes: 4 << 30,
             compiler: Compiler::InProcess,
             payload_bytes: 1 << 20,
             prepared_in_memory: 64,

@@ -81,7 +81,7 @@ impl Sandbox {
         let linkers =
             Linkers::new(&engine).map_err(|e| SandboxError::engine(format!("the contract cannot be linked: {e:#}")))?;
         let cache = match &config.cache_dir {
-            Some(folder) => Some(DiskCache::open(folder, &engine, config.max_compiled_bytes)?),
+            Some(folder) => Some(DiskCache::open(folder, &engine, config.max_compiled_bytes, config.max_cache_bytes)?),
             None => None,
         };
         Ok(Self(Arc::new(Inner {
