@@ -124,7 +124,10 @@ pub(crate) async fn connect(config: &ServerConfig) -> Result<Live, String> {
         }
         Err(_) => {
             end(child, pid).await;
-            return Err(format!("it did not greet within {} ms", config.start_timeout.as_millis()));
+            let (waited, name) = (config.start_timeout.as_millis(), &config.name);
+            return Err(format!(
+                "it did not greet within {waited} ms; if it needs longer, raise `start_timeout_ms` of [mcp.servers.{name}]"
+            ));
         }
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -162,7 +165,13 @@ fn spawn(config: &ServerConfig) -> Result<Child, String> {
     // A group of its own: it is ended with its children, and Ctrl-C on this terminal is for the host to handle.
     #[cfg(unix)]
     command.process_group(0);
-    command.spawn().map_err(|e| format!("`{}` could not be started: {e}", config.command.display()))
+    command.spawn().map_err(|e| {
+        let program = config.command.display();
+        let name = &config.name;
+        format!(
+            "`{program}` could not be started: {e}; name a program that exists as `command` of [mcp.servers.{name}]"
+        )
+    })
 }
 
 /// Waits until the server or the connection ends, or until it is told to end both.
