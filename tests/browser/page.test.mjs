@@ -54,7 +54,7 @@ async function serve() {
 const posts = readFileSync(join(import.meta.dirname, '../../host/server/demo/posts.jsonl'), 'utf8')
   .split('\n').filter(Boolean).map((line) => JSON.parse(line));
 const campaign = {
-  title: 'browser <script>alert(1)</script>',
+  title: 'browser <script>alert(1)</script> \u202edlrow',
   goal: 'Find what people are talking about in these posts, summarise the main trends, draft a post of at most 280 characters, check it against our policy and publish it.',
   inputs: { posts: [...posts, { id: 'hostile', text: 'this <img src=x onerror=alert(2)> is no picture' }], policy: { max_chars: 280, max_hashtags: 3 } },
 };
@@ -87,6 +87,13 @@ test('a human approves a publish step on the page', { timeout: 180_000 }, async 
     await page.getByText(/completed/i).first().waitFor({ timeout: patience });
     await page.screenshot({ path: join(shots, 'completed.png'), fullPage: true });
 
+    assert.match(await page.locator('#campaign-title').innerText(), /\ufffddlrow/, 'what turns the writing around is shown as such');
+    for (const width of [1200, 1350]) {
+      await page.setViewportSize({ width, height: 900 });
+      await page.screenshot({ path: join(shots, `wide-${width}.png`), fullPage: true });
+      const cut = await page.evaluate(() => Math.max(...[...document.querySelectorAll('.scroll')].map((it) => it.scrollWidth - it.clientWidth)));
+      assert.ok(cut <= 1, `at ${width} px the table of tasks is cut by ${cut} px`);
+    }
     await page.setViewportSize({ width: 390, height: 800 });
     await page.screenshot({ path: join(shots, 'narrow.png'), fullPage: true });
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

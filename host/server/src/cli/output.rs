@@ -199,12 +199,12 @@ pub(crate) fn pretty(value: &Value) -> String {
     if json.chars().all(|c| c == '\n' || is_printable(c)) {
         return json;
     }
-    // All of these are in the basic plane, and outside of texts JSON has none of them.
+    // Outside of texts JSON has none of them. What lies beyond the basic plane is two escapes (RFC 8259, section 7).
     json.chars().fold(String::with_capacity(json.len() + 64), |mut out, c| {
         if c == '\n' || is_printable(c) {
             out.push(c);
         } else {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
         }
         out
     })
@@ -268,10 +268,11 @@ mod tests {
 
     #[test]
     fn json_is_the_same_value_but_cannot_steer_the_terminal() {
-        let value = serde_json::json!({ "a\u{9b}2J": ["\u{1b}[2J\u{7f}", "pay \u{202e}001\u{2066}", "ü 👍\n"] });
+        let value =
+            serde_json::json!({ "a\u{9b}2J": ["\u{1b}[2J\u{7f}", "pay \u{202e}001\u{2066}", "\u{e0041}", "ü 👍\n"] });
         let text = pretty(&value);
         assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text:?}");
-        assert!(text.contains("\\u202e") && text.contains("ü 👍"), "{text}");
+        assert!(text.contains("\\u202e") && text.contains("\\udb40\\udc41") && text.contains("ü 👍"), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).expect("still JSON"), value);
     }
 

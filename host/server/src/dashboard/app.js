@@ -10,11 +10,20 @@ function el(tag, properties = {}, ...children) {
     if (key.includes("-") || key === "for" || key === "colspan" || key === "role") node.setAttribute(key, value);
     else node[key] = value;
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  const given = children.filter((child) => child !== null && child !== undefined);
+  node.append(...given.map((child) => (typeof child === "string" ? plain(child) : child)));
   return node;
 }
 
-const pretty = (value) => JSON.stringify(value, null, 2);
+// What cannot be seen, or turns the direction of writing: with it a text can look like another one. The same characters
+// as `core::text::is_printable`.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\u{e0000}-\u{e007f}]/gu;
+const escaped = (hidden) => hidden.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("");
+
+/** Text from outside as it may be shown. */
+const plain = (text) => String(text).replace(HIDDEN, "\ufffd");
+/** JSON in which nothing is hidden; it means the same when it is read back. */
+const pretty = (value) => JSON.stringify(value, null, 2).replace(HIDDEN, escaped);
 const percent = (value) => (typeof value === "number" ? value.toFixed(2) : "–");
 const words = (state) => String(state).replaceAll("_", " ").replaceAll("-", " ");
 
@@ -43,7 +52,7 @@ const TONES = {
 const tone = (state) => Object.keys(TONES).find((name) => TONES[name].includes(state)) ?? "";
 
 function setBadge(node, text, kind) {
-  if (node.textContent !== text) node.textContent = text;
+  if (node.textContent !== text) node.textContent = plain(text);
   node.className = `badge ${kind}`.trim();
 }
 
@@ -83,7 +92,7 @@ const get = (path) => api("GET", path);
 const post = (path, body) => api("POST", path, body);
 
 function say(text, isError = false) {
-  $("message").textContent = text;
+  $("message").textContent = plain(text);
   $("message").className = isError ? "notice error" : "notice";
   $("message").hidden = !text;
 }
@@ -265,7 +274,7 @@ function campaignItem() {
 function updateCampaignItem(node, campaign) {
   const [button] = node.children;
   const [title, state] = button.children;
-  title.textContent = campaign.title || campaign.goal || campaign.id;
+  title.textContent = plain(campaign.title || campaign.goal || campaign.id);
   setBadge(state, words(campaign.state), tone(campaign.state));
   button.setAttribute("aria-current", String(campaign.id === chosen));
 }
@@ -289,15 +298,15 @@ async function loadCampaign() {
 function showCampaign(view) {
   shown = view;
   const { campaign, steps, tasks } = view;
-  $("campaign-title").textContent = campaign.title || "Campaign";
+  $("campaign-title").textContent = plain(campaign.title || "Campaign");
   setBadge($("campaign-state"), words(campaign.state), tone(campaign.state));
-  $("campaign-goal").textContent = campaign.goal;
+  $("campaign-goal").textContent = plain(campaign.goal);
   const facts = [`started ${when(campaign.created_at)}`];
   if (campaign.plan_ms !== null) facts.push(`planned in ${millis(campaign.plan_ms)}`);
   if (campaign.finished_at) facts.push(`ended ${when(campaign.finished_at)}`);
   $("campaign-facts").textContent = `${facts.join(" · ")} · ${campaign.id}`;
   $("campaign-failure").hidden = !campaign.failure;
-  $("campaign-failure").textContent = campaign.failure ? `${campaign.failure.message} [${campaign.failure.code}]` : "";
+  $("campaign-failure").textContent = campaign.failure ? plain(`${campaign.failure.message} [${campaign.failure.code}]`) : "";
   $("cancel").hidden = !["planning", "running"].includes(campaign.state);
   $("steps-empty").hidden = steps.length > 0;
   const byId = new Map(tasks.map((task) => [task.id, task]));
@@ -353,7 +362,7 @@ function showProgress(cell, news) {
     cell.append(bar, el("div", { className: "hint" }));
   }
   bar.value = Math.min(1, Math.max(0, news.fraction));
-  bar.nextSibling.textContent = news.message;
+  bar.nextSibling.textContent = plain(news.message);
 }
 
 function moreRow({ step }) {
@@ -517,7 +526,7 @@ onSubmit("new-form", async () => {
     $("new-form").reset();
     choose(made.campaign.id);
   } catch (error) {
-    $("new-error").textContent = error.message;
+    $("new-error").textContent = plain(error.message);
   }
 });
 
