@@ -62,26 +62,17 @@ async fn kill_at_failpoint(name: &str, social: Social) -> Result<u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_failpoint_nothing_is_lost_or_done_twice() -> Result<()> {
-    for name in FAILPOINTS {
-        ensure!(
-            kill_at_failpoint(name, Social::Idempotent).await? > 0,
-            "{name} was never reached: it is dead or misnamed"
-        );
-    }
-    Ok(())
+    killed_at_every_failpoint(Social::Idempotent).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_idempotency_keys_never_gets_two_posts() -> Result<()> {
-    for name in [
-        "mcp.before_intent",
-        "mcp.after_intent",
-        "mcp.before_send",
-        "mcp.after_send",
-        "mcp.after_outcome",
-        "worker.before_report",
-    ] {
-        ensure!(kill_at_failpoint(name, Social::Forgetful).await? > 0, "{name} was never reached");
+    killed_at_every_failpoint(Social::Forgetful).await
+}
+
+async fn killed_at_every_failpoint(social: Social) -> Result<()> {
+    for name in FAILPOINTS {
+        ensure!(kill_at_failpoint(name, social).await? > 0, "{name} was never reached: it is dead or misnamed");
     }
     Ok(())
 }
