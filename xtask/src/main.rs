@@ -3,6 +3,7 @@
 //! A developer, the workflows and CI all run the same commands from here. It never changes the machine without saying
 //! what it wants to install and asking first, unless `--yes` or `CI=true` says that it may.
 
+mod fuzz;
 mod prerequisites;
 mod run;
 mod suites;
@@ -40,7 +41,7 @@ struct TestOptions {
     /// Install what is missing without asking (as with CI=true).
     #[arg(long)]
     yes: bool,
-    /// Run the long suites (faults, hostile skills) at their full size.
+    /// Run the long suites (faults, fuzz) at their full size.
     #[arg(long)]
     full: bool,
     /// Only these suites, by name; all if absent.

@@ -39,14 +39,15 @@ impl Consent {
     }
 }
 
-/// The guest target, a C compiler, Chromium and Node for the browser test.
+/// The guest target, compilers for C and C++, Chromium and Node for the browser test.
 ///
 /// # Errors
 /// When something is missing and may not or cannot be installed.
 pub fn ensure(consent: Consent) -> Result<()> {
     ensure_wasm_target(consent)?;
     let mut packages = Vec::new();
-    if !on_path("cc") {
+    // C for SQLite and the like, C++ for libFuzzer.
+    if !on_path("cc") || !on_path("c++") {
         packages.push("build-essential");
     }
     if browser().is_none() {

@@ -77,13 +77,24 @@ pub fn cargo(args: &[&str]) -> Command {
 /// # Errors
 /// When it cannot be started or exits other than 0.
 pub fn run(command: &mut Command) -> Result<()> {
+    if !succeeds(command)? {
+        bail!("{} failed", describe(command));
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and tells whether it exited with 0.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn succeeds(command: &mut Command) -> Result<bool> {
     let started = announce(command);
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     finish(command, started);
     if !status.success() {
-        bail!("{} failed with {status}", describe(command));
+        eprintln!("{status}");
     }
-    Ok(())
+    Ok(status.success())
 }
 
 /// Runs a command and returns what it printed.

@@ -4,6 +4,7 @@
 //! through environment variables that are set here and nowhere else. Called by `main`.
 
 use crate::TestOptions;
+use crate::fuzz::{Effort, fuzz};
 use crate::prerequisites::{self, Consent};
 use crate::run::{Totals, cargo, command, output, root, run, run_tests};
 use anyhow::{Context, Result, bail};
@@ -21,9 +22,11 @@ pub enum Suite {
     Host,
     /// The dashboard in a real browser.
     Browser,
+    /// Fuzz targets: the core's for seconds, or all for a minute each with `--full`.
+    Fuzz,
 }
 
-const SUITES: [Suite; 4] = [Suite::Lint, Suite::Guests, Suite::Host, Suite::Browser];
+const SUITES: [Suite; 5] = [Suite::Lint, Suite::Guests, Suite::Host, Suite::Browser, Suite::Fuzz];
 
 /// `cargo xtask test`.
 ///
@@ -50,6 +53,10 @@ pub fn test(options: &TestOptions) -> Result<()> {
             }
             Suite::Host => host(options, &environment)?,
             Suite::Browser => browser(&environment)?,
+            Suite::Fuzz => {
+                let effort = if options.full { Effort::Full } else { Effort::Reduced };
+                fuzz(effort, &target_dir()?, &environment.guests)?
+            }
         };
         totals.add(counted);
     }
@@ -90,6 +97,8 @@ pub fn lint() -> Result<()> {
     for workspace in [root(), root().join("skills"), root().join("tests/guests")] {
         run(cargo(&["fmt", "--all", "--", "--check"]).current_dir(&workspace))?;
     }
+    // Not `--all` here: that would be the host's crates once more, which it depends on by path.
+    run(cargo(&["fmt", "--", "--check"]).current_dir(root().join("fuzz")))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     let guests = target_dir()?.join("guests");
     for workspace in ["skills", "tests/guests"] {
