@@ -7,7 +7,7 @@
 
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, match_call};
+use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, SentKey, match_call};
 use chimera_core::ids::{EffectId, IdSource, LineageId, SequentialIds, TaskId};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -63,6 +63,7 @@ impl Ledger {
             epoch: 0,
             arguments: json!({}),
             state: state(fate),
+            sent_key: SentKey::default(),
             answer: None,
             approval: None,
             created_at: Timestamp::EPOCH,

@@ -14,7 +14,7 @@ use chimera_core::campaign::{Campaign, CampaignView};
 use chimera_core::change::{Change, Committed, Write};
 use chimera_core::clock::{Clock, ManualClock, Timestamp};
 use chimera_core::digest::Digest;
-use chimera_core::effect::{Effect, EffectKey, EffectState};
+use chimera_core::effect::{Effect, EffectKey, EffectState, SentKey};
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::{AgentId, CampaignId, EffectId, IdSource, SystemIds};
 use chimera_core::machine::TaskEvent;
@@ -352,6 +352,7 @@ impl House {
             epoch: task.epoch,
             arguments: json!({}),
             state: EffectState::Gated,
+            sent_key: SentKey::default(),
             answer: None,
             approval: Some(asked.id),
             created_at: cx.now,

@@ -53,6 +53,9 @@ pub struct Effect {
     pub arguments: Value,
     /// Where it is.
     pub state: EffectState,
+    /// Whether the server got the effect's key with the first send, as the configuration was then.
+    #[serde(default)]
+    pub sent_key: SentKey,
     /// What the tool answered.
     pub answer: Option<ToolAnswer>,
     /// The human's approval, if one was needed.
@@ -77,6 +80,17 @@ pub enum EffectState {
     NotDone,
     /// A human said that it is not to be sent (again).
     Refused,
+}
+
+/// Whether a server that was sent an effect would know it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SentKey {
+    /// It was sent without a key, or not at all yet.
+    #[default]
+    NotSent,
+    /// It was sent with its idempotency key, so sending it again does nothing twice.
+    Sent,
 }
 
 /// What the ledger says to a call.

@@ -5,7 +5,7 @@
 //! [`HostPorts`]; store, gateway, index and registry implement the rest.
 
 use crate::approval::{Approval, ApprovalState};
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, Head};
 use crate::campaign::{Campaign, CampaignState, CampaignView};
 use crate::change::{Change, Committed, Outbox, OutboxTopic};
 use crate::clock::Timestamp;
@@ -164,8 +164,10 @@ pub trait Truth: Send + Sync {
     async fn tokens(&self) -> Result<Vec<ApiToken>, PortError>;
     /// One chain of the audit log from `after` (exclusive), in order, at most `limit` events.
     async fn audit(&self, chain: Option<CampaignId>, after: u64, limit: u32) -> Result<Vec<AuditEvent>, PortError>;
-    /// The chains that have events: every campaign's, and `None` for the system's.
+    /// The chains that have or had events: every campaign's, and `None` for the system's.
     async fn audit_chains(&self) -> Result<Vec<Option<CampaignId>>, PortError>;
+    /// Where a chain ended when its last event was appended; none if nothing was ever appended to it.
+    async fn audit_head(&self, chain: Option<CampaignId>) -> Result<Option<Head>, PortError>;
 
     /// Everything an agent remembers; of all agents if none is given.
     async fn memory(&self, agent: Option<AgentId>) -> Result<Vec<MemoryItem>, PortError>;
@@ -323,6 +325,19 @@ pub enum HostError {
     Failure(Failure),
     /// The run stops here: a human must decide first.
     Suspend(ApprovalId),
+    /// The run ends with this failure. The guest is not told and nothing is journalled, so that a later run gets to the
+    /// same call again under the same number: what may have happened is settled before anything else is asked for.
+    End(Failure),
+}
+
+impl HostError {
+    /// What a guest would have been told ends the run instead.
+    pub fn ending(self) -> Self {
+        match self {
+            Self::Failure(failure) => Self::End(failure),
+            other => other,
+        }
+    }
 }
 
 impl From<Failure> for HostError {

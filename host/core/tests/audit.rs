@@ -4,7 +4,7 @@
 
 mod support;
 
-use chimera_core::audit::{Actor, AuditDraft, AuditEvent, ReviewStatus, genesis, link, verify};
+use chimera_core::audit::{Actor, AuditDraft, AuditEvent, Head, ReviewStatus, genesis, link, verify, verify_through};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::ids::{AgentId, CampaignId, SequentialIds, TaskId};
@@ -92,6 +92,21 @@ proptest! {
         let cut = &chain(campaign, length)[..length - 1];
         prop_assert_ne!(verify(campaign, cut).unwrap(), head);
     }
+}
+
+#[test]
+fn a_chain_that_does_not_reach_its_head_is_broken() {
+    let whole = chain(None, 4);
+    let head = |at: usize| Some(Head { seq: at as u64, hash: whole[at - 1].hash });
+    assert_eq!(verify_through(None, &whole, head(4)), Ok(whole[3].hash));
+    assert_eq!(verify_through(None, &whole, head(2)), Ok(whole[3].hash), "it may have grown since");
+    assert_eq!(verify_through(None, &[], None), Ok(genesis(None)));
+    let place = |events: &[AuditEvent], head| verify_through(None, events, head).unwrap_err().seq;
+    assert_eq!(place(&whole[..2], head(4)), 3);
+    assert_eq!(place(&[], head(4)), 1);
+    assert_eq!(place(&whole, None), 4);
+    assert_eq!(place(&whole, Some(Head { seq: 4, hash: whole[2].hash })), 4);
+    assert_eq!(place(&whole, Some(Head { seq: 0, hash: genesis(None) })), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::change::{Change, Guard, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
-use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, match_call};
+use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, SentKey, match_call};
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, EffectId, LeaseId, LineageId, SequentialIds, TaskId};
 use chimera_core::journal::Divergence;
@@ -462,6 +462,7 @@ fn effect(state: EffectState) -> Effect {
         epoch: 0,
         arguments: json!({ "text": "hi" }),
         state,
+        sent_key: SentKey::default(),
         answer: None,
         approval: None,
         created_at: Timestamp::EPOCH,

@@ -221,6 +221,7 @@ impl SkillsPortCall<'_> {
 fn what_was_not_recorded_is_a_mismatch_and_stays_one() {
     let code = |result: Result<Option<Value>, HostError>| match result.unwrap_err() {
         HostError::Failure(failure) => failure.code,
+        HostError::End(failure) => panic!("{failure:?}"),
         HostError::Suspend(_) => panic!("suspended"),
     };
     let get = json!({ "call": "scratch.get", "args": { "key": "a" }, "answer": 1 });

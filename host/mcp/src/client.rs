@@ -21,7 +21,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -35,9 +35,13 @@ const MAX_PAGES: usize = 32;
 const MAX_TIMEOUTS: u32 = 3;
 /// How long a server has to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long telling a server that a call was given up may take.
+const CANCEL_TIME: Duration = Duration::from_millis(250);
 /// Longest line of a server's standard error that is logged, and how many of them.
 const MAX_STDERR_LINE: usize = 1024;
 const MAX_STDERR_LINES: u32 = 500;
+/// Shortest value of a server's environment that is taken for a secret: shorter ones would hide ordinary words.
+const MIN_SECRET: usize = 6;
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,26 +228,55 @@ fn kill_group(_: Option<u32>) {}
 
 /// Logs what the server writes to its standard error, without the secrets that it was given.
 async fn log_stderr(config: ServerConfig, stderr: ChildStderr) {
-    let secrets: Vec<&String> = config.env.values().filter(|value| value.len() >= 6).collect();
+    let secrets = secrets_of(&config);
     let mut reader = BufReader::new(stderr);
-    let mut logged = 0;
-    loop {
-        let mut line = Vec::new();
-        match (&mut reader).take(MAX_STDERR_LINE as u64).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        logged += 1;
-        if logged > MAX_STDERR_LINES {
-            continue;
-        }
-        let mut text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        for secret in &secrets {
-            text = text.replace(secret.as_str(), "(hidden)");
-        }
-        tracing::info!(server = config.name, "{}", printable(&text));
-        if logged == MAX_STDERR_LINES {
-            tracing::info!(server = config.name, "what else it writes is not logged");
+    for _ in 0..MAX_STDERR_LINES {
+        let Some(line) = stderr_line(&mut reader, &secrets).await else { return };
+        tracing::info!(server = config.name, "{}", printable(&line));
+    }
+    tracing::info!(server = config.name, "what else it writes is not logged");
+    // It is read all the same: a server must not be stopped by a full pipe.
+    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+}
+
+/// What must not be logged, line by line, longest first: a part of another secret does not uncover the rest of it.
+fn secrets_of(config: &ServerConfig) -> Vec<&str> {
+    let lines = config.env.values().flat_map(|value| value.lines()).map(str::trim);
+    let mut secrets: Vec<&str> = lines.filter(|line| line.len() >= MIN_SECRET).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
+/// The next line without secrets, cut where it is too long; none at the end.
+async fn stderr_line(reader: &mut (impl AsyncBufRead + Unpin), secrets: &[&str]) -> Option<String> {
+    let mut line = Vec::new();
+    match reader.take(MAX_STDERR_LINE as u64).read_until(b'\n', &mut line).await {
+        Ok(0) | Err(_) => return None,
+        Ok(_) => {}
+    }
+    let is_whole = line.len() < MAX_STDERR_LINE || line.ends_with(b"\n");
+    let mut text = String::from_utf8_lossy(&line).into_owned();
+    for secret in secrets {
+        text = text.replace(secret, "(hidden)");
+    }
+    if !is_whole {
+        // A secret may begin here and go on beyond: neither its beginning nor the rest of the line is logged.
+        let kept = text.len().saturating_sub(secrets.first().map_or(0, |longest| longest.len()));
+        text = truncated(text, kept) + "…";
+        pass_over_line(reader).await;
+    }
+    Some(text.trim_end().to_owned())
+}
+
+/// Reads to the end of a line without keeping it.
+async fn pass_over_line(reader: &mut (impl AsyncBufRead + Unpin)) {
+    while let Ok(bytes) = reader.fill_buf().await {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(bytes.len(), |at| at + 1);
+        let is_over = end.is_some() || bytes.is_empty();
+        reader.consume(length);
+        if is_over {
+            return;
         }
     }
 }
@@ -394,12 +427,17 @@ impl Live {
         }
         let mut options = PeerRequestOptions::with_timeout(span);
         options.meta = meta;
-        let handle = self
-            .peer
-            .send_request_with_option(request, options)
-            .await
-            .map_err(|_| not_sent("the connection to the server has ended"))?;
-        match handle.await_response().await {
+        let asked = async {
+            let sent = self.peer.send_request_with_option(request, options).await;
+            let handle = sent.map_err(|_| not_sent("the connection to the server has ended"))?;
+            Ok(handle.await_response().await)
+        };
+        // After its own timeout it still writes a cancellation, which a server that reads nothing any more blocks for ever.
+        let answered = tokio::time::timeout_at((until + CANCEL_TIME).into(), asked).await.unwrap_or_else(|_| {
+            self.stop.cancel();
+            Ok(Err(ServiceError::Timeout { timeout: span }))
+        });
+        match answered? {
             Ok(result) => {
                 self.note_answer();
                 Ok(result)
@@ -468,4 +506,45 @@ fn bounded(result: CallToolResult) -> Answered {
 /// A stranger's text, for a message or a log line.
 fn for_people(text: &str) -> String {
     printable(&truncated(text.to_owned(), 300))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+    use super::*;
+
+    async fn logged(written: &[u8], env: &[&str]) -> Vec<String> {
+        let mut config = ServerConfig::new("s", "/bin/true");
+        config.env = env.iter().enumerate().map(|(at, value)| (format!("V{at}"), (*value).to_owned())).collect();
+        let secrets = secrets_of(&config);
+        let mut reader = BufReader::with_capacity(64, written);
+        let mut lines = Vec::new();
+        while let Some(line) = stderr_line(&mut reader, &secrets).await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn secrets_are_not_logged_wherever_they_stand() {
+        let key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----";
+        let token = "token-0123456789";
+        let padding = "x".repeat(MAX_STDERR_LINE - 8);
+        let written = format!("a {token} b\n{key}\n{padding}{token} and more\nlast {token}{token}");
+        let lines = logged(written.as_bytes(), &[token, key, "short"]).await;
+        let all = lines.join("\n");
+        assert!(lines[0] == "a (hidden) b" && lines[lines.len() - 1] == "last (hidden)(hidden)", "{all}");
+        assert!(!all.contains("token-") && !all.contains("0123456789") && !all.contains("MIIE"), "{all}");
+        assert_eq!(lines.len(), 6, "a line that is too long is one line: {all}");
+        assert!(lines[4].ends_with('…'), "{}", lines[4]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_passed_over() {
+        let written = "y".repeat(1 << 20);
+        let lines = logged(written.as_bytes(), &[]).await;
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].len() <= MAX_STDERR_LINE + "…".len());
+    }
 }

@@ -9,7 +9,7 @@ use chimera_core::audit::{Actor, AuditDraft, ReviewStatus};
 use chimera_core::change::{Change, Committed, Context, Guard, Write};
 use chimera_core::clock::Clock;
 use chimera_core::digest::Digest;
-use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, match_call};
+use chimera_core::effect::{Effect, EffectKey, EffectState, Matched, SentKey, match_call};
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::grant::ToolMode;
@@ -173,6 +173,13 @@ pub(crate) struct Begun {
     origin: Origin,
 }
 
+impl Begun {
+    /// Is this the first send of it?
+    pub(crate) fn is_first(&self) -> bool {
+        self.origin == Origin::Here
+    }
+}
+
 /// Who wrote the intent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -269,14 +276,16 @@ impl Ledger {
     fn consumed(&self, earlier: &[Effect], own: Option<&Effect>) -> BTreeSet<EffectId> {
         let mut consumed = self.consumed.lock().unwrap_or_else(PoisonError::into_inner);
         let replayed = std::mem::take(&mut *self.replayed.lock().unwrap_or_else(PoisonError::into_inner));
+        // Nobody knows yet what became of an intent, so asking for it claims it only once it is taken over or asked about.
+        let is_settled = |effect: &&Effect| effect.state != EffectState::Intent;
         for (ordinal, tool, hash) in replayed {
             let is_it = |effect: &&Effect| {
                 let name = effect.key.tool.split_once('/').map(|(_, name)| name);
                 effect.key.ordinal == ordinal && effect.key.arguments_hash == hash && name == Some(&tool)
             };
-            consumed.extend(earlier.iter().filter(is_it).map(|effect| effect.id));
+            consumed.extend(earlier.iter().filter(is_it).filter(is_settled).map(|effect| effect.id));
         }
-        consumed.extend(own.map(|effect| effect.id));
+        consumed.extend(own.filter(is_settled).map(|effect| effect.id));
         consumed.clone()
     }
 
@@ -286,13 +295,14 @@ impl Ledger {
         wanted: &Wanted<'_>,
         place: Place,
         allowed: Option<(Value, ApprovalId)>,
+        sent_key: SentKey,
     ) -> Result<Passed<Begun>, HostError> {
         let (arguments, approval) = match allowed {
             Some((arguments, approval)) => (arguments, Some(approval)),
             None => (wanted.call.arguments.clone(), None),
         };
         let mut effect = self.row(wanted, place, EffectState::Intent).await?;
-        (effect.arguments, effect.approval) = (arguments, approval);
+        (effect.arguments, effect.approval, effect.sent_key) = (arguments, approval, sent_key);
         let mut change = self.guarded(wanted, place);
         change.audit(self.event("effect.intent", ReviewStatus::None, wanted, &effect));
         change.write(Write::PutEffect(effect.clone()));
@@ -533,6 +543,7 @@ impl Ledger {
             epoch: self.run.epoch,
             arguments: Value::Null,
             state,
+            sent_key: SentKey::NotSent,
             answer: None,
             approval: None,
             created_at: now,

@@ -159,6 +159,12 @@ impl Truth for MemoryTruth {
     async fn audit_chains(&self) -> Result<Vec<Option<chimera_core::ids::CampaignId>>, PortError> {
         unused()
     }
+    async fn audit_head(
+        &self,
+        _: Option<chimera_core::ids::CampaignId>,
+    ) -> Result<Option<chimera_core::audit::Head>, PortError> {
+        unused()
+    }
     async fn memory(&self, _: Option<AgentId>) -> Result<Vec<chimera_core::records::MemoryItem>, PortError> {
         unused()
     }
@@ -321,7 +327,8 @@ impl Play {
                 }
                 Decision::Send(place, allowed) => {
                     let is_allowed = allowed.is_some();
-                    let passed = ledger.intend(&wanted, place, allowed).await.unwrap();
+                    let sent_key = if self.keyed { SentKey::Sent } else { SentKey::NotSent };
+                    let passed = ledger.intend(&wanted, place, allowed, sent_key).await.unwrap();
                     self.check_turn(&asked, is_allowed);
                     passed
                 }
@@ -469,5 +476,26 @@ fn a_late_outcome_corrects_a_humans_guess_but_not_a_recorded_answer() {
         play.arrive().await;
         play.attempt(&[1], Crash::Never, 0).await;
         assert_eq!(play.sends.keys.len(), 1, "but it did");
+    });
+}
+
+/// A guest that goes on although it cannot learn what became of its first call must not send the same thing under
+/// another number.
+#[test]
+fn an_effect_that_may_have_happened_is_not_claimed_by_asking_for_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut play = Play::new(ToolMode::Effect, false);
+        play.attempt(&[1], Crash::BeforeOutcome, 0).await;
+        let (ledger, lease) = play.ledger();
+        let mut decisions = Vec::new();
+        for ordinal in [0, 1] {
+            let arguments = json!({ "text": 1 });
+            let call = ToolCall { ordinal, slot: "s".to_owned(), tool: "publish".to_owned(), arguments };
+            let wanted = Wanted { call: &call, server: "server", key: ledger.key(&call, "server"), lease };
+            decisions.push(ledger.consult(&wanted, ToolMode::Effect).await.unwrap());
+        }
+        assert!(matches!(decisions[0], Decision::Unfinished(_)), "{decisions:?}");
+        assert!(matches!(decisions[1], Decision::AskAboutDivergence(..)), "{decisions:?}");
     });
 }

@@ -10,10 +10,11 @@ use crate::gateway::{Inner, grant_command};
 use crate::ledger::{Begun, Decision, Ledger, MAX_ROUNDS, Outcome, Passed, Wanted, refused};
 use crate::tool::{KeyPlace, MAX_DEPTH, Request, ServerTool, is_deeper_than};
 use async_trait::async_trait;
+use chimera_core::effect::SentKey;
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes as core_codes};
 use chimera_core::grant::{Grant, ToolMode, ToolPolicy, Want, covering};
-use chimera_core::ids::LeaseId;
+use chimera_core::ids::{ApprovalId, LeaseId};
 use chimera_core::manifest::McpSlot;
 use chimera_core::ports::{HostError, Invocation, McpPort, ToolAnswer, ToolCall, ToolInfo};
 use serde_json::Value;
@@ -203,40 +204,51 @@ impl GatewayPort {
         let wanted = Wanted { call, server: &granted.server, key, lease };
         for _ in 0..MAX_ROUNDS {
             // What is settled needs no server.
-            let decision = self.ledger.consult(&wanted, granted.policy.mode).await?;
+            let decision = self.ledger.consult(&wanted, granted.policy.mode).await.map_err(HostError::ending)?;
             match &decision {
                 Decision::Answer(answer) => return Ok(answer.clone()),
-                Decision::Refused => return Err(refused(&wanted).into()),
+                Decision::Refused => return Err(HostError::End(refused(&wanted))),
                 Decision::Wait(approval) => return Err(HostError::Suspend(*approval)),
                 _ => {}
             }
             let until = self.until(&granted.server, deadline);
-            let (live, tool) = self.inspect(call, granted, until).await?;
+            let inspected = self.inspect(call, granted, until).await;
+            let (live, tool) = match &decision {
+                // Told of it, the guest would go on, and could ask for the same thing under another number.
+                Decision::Unfinished(_) => inspected.map_err(HostError::ending)?,
+                _ => inspected?,
+            };
             let passed = match decision {
                 Decision::Gate(place) => {
                     self.check(&tool, &granted.server, &call.arguments)?;
-                    suspended(self.ledger.gate(&wanted, place).await?)?
+                    suspended(self.ledger.gate(&wanted, place).await)?
                 }
                 Decision::AskAboutDivergence(place, earlier) => {
                     self.check(&tool, &granted.server, &call.arguments)?;
-                    suspended(self.ledger.ask_about_divergence(&wanted, place, &earlier).await?)?
+                    suspended(self.ledger.ask_about_divergence(&wanted, place, &earlier).await)?
                 }
                 Decision::Send(place, allowed) => {
                     // What a human wrote is checked like what the guest wrote.
                     let arguments = allowed.as_ref().map_or(&call.arguments, |(arguments, _)| arguments);
                     match self.check(&tool, &granted.server, arguments) {
-                        Ok(()) => self.ledger.intend(&wanted, place, allowed).await?,
+                        Ok(()) => {
+                            let key = self.sent_key(&tool, &granted.server);
+                            self.ledger.intend(&wanted, place, allowed, key).await.map_err(HostError::ending)?
+                        }
                         // The guest cannot mend what a human wrote; only a human can.
                         Err(problem) if *arguments != call.arguments => {
-                            suspended(self.ledger.gate_again(&wanted, place, &problem.message).await?)?
+                            suspended(self.ledger.gate_again(&wanted, place, &problem.message).await)?
                         }
                         Err(problem) => return Err(problem.into()),
                     }
                 }
-                Decision::Unfinished(effect) if self.takes_key(&tool, &granted.server) => {
-                    self.ledger.take_over(&wanted, &effect).await?
+                // The server knows the call again only by a key that it was sent the first time as well.
+                Decision::Unfinished(effect)
+                    if effect.sent_key == SentKey::Sent && self.sent_key(&tool, &granted.server) == SentKey::Sent =>
+                {
+                    self.ledger.take_over(&wanted, &effect).await.map_err(HostError::ending)?
                 }
-                Decision::Unfinished(effect) => suspended(self.ledger.ask_what_happened(&wanted, &effect).await?)?,
+                Decision::Unfinished(effect) => suspended(self.ledger.ask_what_happened(&wanted, &effect).await)?,
                 Decision::Answer(_) | Decision::Refused | Decision::Wait(_) => Passed::Again,
             };
             if let Passed::Done(begun) = passed {
@@ -244,7 +256,7 @@ impl GatewayPort {
             }
         }
         let message = "the effect's row kept changing while the call was decided";
-        Err(Failure::new(FailureKind::Transient, core_codes::HOST, message).into())
+        Err(HostError::End(Failure::new(FailureKind::Transient, core_codes::HOST, message)))
     }
 
     fn lease(&self, call: &ToolCall) -> Result<LeaseId, Failure> {
@@ -257,10 +269,15 @@ impl GatewayPort {
         })
     }
 
-    fn takes_key(&self, tool: &ServerTool, server: &str) -> bool {
-        tool.key_place(self.idempotency(server)).is_some()
+    fn sent_key(&self, tool: &ServerTool, server: &str) -> SentKey {
+        match tool.key_place(self.idempotency(server)) {
+            Some(_) => SentKey::Sent,
+            None => SentKey::NotSent,
+        }
     }
 
+    /// Sends an effect and records what came of it. From here on the guest is told only what is settled: any other end is
+    /// the run's, and the next run gets to this call again.
     async fn send_and_settle(
         &self,
         wanted: &Wanted<'_>,
@@ -270,7 +287,7 @@ impl GatewayPort {
         until: Instant,
     ) -> Result<ToolAnswer, HostError> {
         let place = tool.key_place(self.idempotency(wanted.server));
-        let effect = begun.effect.clone();
+        let (effect, is_first) = (begun.effect.clone(), begun.is_first());
         let request = request(tool, &effect.arguments, place.map(|place| (place, effect.key.idempotency_key())))?;
         // In a task of its own: the guest may be dropped while it waits, and the outcome is to be recorded all the same.
         let sending = tokio::spawn({
@@ -292,26 +309,25 @@ impl GatewayPort {
                 Ok::<_, HostError>(sent)
             }
         });
-        let sent = sending.await.map_err(|error| {
-            Failure::new(FailureKind::Transient, core_codes::HOST, format!("the call's task ended: {error}"))
-        })??;
+        let ended = |error| Failure::new(FailureKind::Transient, core_codes::HOST, format!("the call ended: {error}"));
+        let sent = sending.await.map_err(|error| HostError::End(ended(error)))?.map_err(HostError::ending)?;
         match sent {
             Sent::Answered(answer) => Ok(answer),
-            Sent::NotDone(failure) => Err(failure.into()),
+            Sent::NotDone(failure) if is_first => Err(failure.into()),
+            // This send did nothing, but an earlier one may have.
+            Sent::NotDone(failure) => Err(HostError::End(failure)),
             Sent::Unknown(error) if place.is_some() => {
                 let message = format!(
                     "it is not known whether `{}` happened on server `{}` ({error}); it is asked again with the same key",
                     wanted.call.tool, wanted.server
                 );
-                Err(Failure::new(FailureKind::Transient, core_codes::EFFECT_UNKNOWN, message).into())
+                Err(HostError::End(Failure::new(FailureKind::Transient, core_codes::EFFECT_UNKNOWN, message)))
             }
             Sent::Unknown(error) => {
                 tracing::warn!(effect = %effect.id, server = wanted.server, %error, "nobody knows whether an effect happened");
-                if let Passed::Done(approval) = self.ledger.ask_what_happened(wanted, &effect).await? {
-                    return Err(HostError::Suspend(approval));
-                }
+                suspended::<()>(self.ledger.ask_what_happened(wanted, &effect).await)?;
                 let message = "the outcome was decided elsewhere meanwhile";
-                Err(Failure::new(FailureKind::Transient, core_codes::EFFECT_UNKNOWN, message).into())
+                Err(HostError::End(Failure::new(FailureKind::Transient, core_codes::EFFECT_UNKNOWN, message)))
             }
         }
     }
@@ -390,8 +406,8 @@ impl Sent {
     }
 }
 
-fn suspended<T>(asked: Passed<chimera_core::ids::ApprovalId>) -> Result<Passed<T>, HostError> {
-    match asked {
+fn suspended<T>(asked: Result<Passed<ApprovalId>, HostError>) -> Result<Passed<T>, HostError> {
+    match asked.map_err(HostError::ending)? {
         Passed::Done(approval) => Err(HostError::Suspend(approval)),
         Passed::Again => Ok(Passed::Again),
     }

@@ -6,7 +6,7 @@ mod support;
 
 use chimera_core::approval::{Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::verify;
-use chimera_core::effect::EffectState;
+use chimera_core::effect::{Effect, EffectState};
 use chimera_core::failure::{FailureKind, codes};
 use chimera_core::grant::ToolMode;
 use chimera_core::ids::{SystemIds, TaskId};
@@ -186,11 +186,11 @@ async fn a_rejected_effect_is_not_sent() {
     world.grant(&[]).await;
     let first = world.attempt().await;
     let question = first.question(publish(0, "hello")).await;
-    // The worker goes on to be told of the refusal, as when two effects were asked for at once.
+    // The run goes on to the refusal, as when two effects were asked for at once; no guest can pass over it.
     world.decide(question, HumanDecision::Reject, None).await;
-    let failure = first.failure(publish(0, "hello")).await;
+    let failure = first.end(publish(0, "hello")).await;
     let expected = (FailureKind::Denied, codes::REFUSED);
-    let stale = world.attempt().await.failure(publish(0, "hello")).await;
+    let stale = world.attempt().await.end(publish(0, "hello")).await;
     assert_eq!((failure.kind, failure.code.as_str()), expected);
     assert_eq!((stale.kind, stale.code.as_str()), expected);
     assert_eq!(world.texts(), Vec::<String>::new());
@@ -229,7 +229,7 @@ async fn an_unfinished_effect_is_asked_again_where_the_server_knows_its_key() {
     let first = world.attempt().await;
     // The call is cut after the server has published and before it has answered.
     let cut = first.port.call_tool(publish(0, "hello"), Instant::now() + Duration::from_secs(5)).await;
-    assert!(matches!(cut, Err(HostError::Failure(failure)) if failure.kind == FailureKind::Transient));
+    assert!(matches!(cut, Err(HostError::End(failure)) if failure.kind == FailureKind::Transient));
     assert_eq!(world.texts(), ["hello"]);
     assert_eq!(world.effects().await[0].state, EffectState::Intent);
 
@@ -269,8 +269,7 @@ async fn an_unknown_effect_is_asked_about_once_and_sent_again_only_on_a_humans_w
     let first = world.attempt().await;
     first.call(publish(0, "hello")).await.unwrap();
     // As after a kill between intent and outcome.
-    let lost =
-        chimera_core::effect::Effect { state: EffectState::Intent, answer: None, ..world.effects().await.remove(0) };
+    let lost = Effect { state: EffectState::Intent, answer: None, ..world.effects().await.remove(0) };
     world.put_effect(lost).await;
 
     let second = world.attempt().await;
@@ -342,7 +341,7 @@ async fn an_attempt_that_lost_its_lease_writes_no_intent() {
     world.grant(SENT_FREELY).await;
     let stale = world.attempt().await;
     let current = world.attempt().await;
-    let failure = stale.failure(publish(0, "hello")).await;
+    let failure = stale.end(publish(0, "hello")).await;
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Transient, chimera_mcp::codes::LEASE_LOST));
     assert!(world.effects().await.is_empty());
     current.call(publish(0, "hello")).await.unwrap();
@@ -402,11 +401,11 @@ async fn a_server_that_is_killed_in_between_is_started_again_and_holds_one_post(
     published(&world).await;
     kill(world.gateway.servers()[0].pid.unwrap());
     let failure = sending.await.unwrap();
-    assert!(matches!(failure, Err(HostError::Failure(failure)) if failure.code == codes::EFFECT_UNKNOWN));
+    assert!(matches!(failure, Err(HostError::End(failure)) if failure.code == codes::EFFECT_UNKNOWN));
     let answer = loop {
         match attempt.call(publish(0, "hello")).await {
             Ok(answer) => break answer,
-            Err(HostError::Failure(failure)) if failure.kind == FailureKind::Transient => {
+            Err(HostError::End(failure)) if failure.kind == FailureKind::Transient => {
                 tokio::time::sleep(Duration::from_millis(failure.retry_after_ms.unwrap_or(10))).await;
             }
             Err(other) => panic!("{other:?}"),
@@ -458,6 +457,42 @@ async fn a_server_that_cannot_be_started_has_done_nothing_and_the_yes_still_stan
     again.attempt().await.call(publish(0, "hello")).await.unwrap();
     assert_eq!(again.texts(), ["hello"]);
     assert_eq!(again.approval(question).await.state, ApprovalState::Approved);
+}
+
+/// The server cannot be asked what became of the first send: the run ends, instead of telling a guest that would go on.
+#[tokio::test]
+async fn what_may_have_happened_is_settled_before_anything_else_is_asked_for() {
+    let world = World::social(&["--no-idempotency"]).await;
+    world.grant(SENT_FREELY).await;
+    world.attempt().await.call(publish(0, "hello")).await.unwrap();
+    let lost = Effect { state: EffectState::Intent, answer: None, ..world.effects().await.remove(0) };
+    world.put_effect(lost).await;
+    world.gateway.shutdown().await;
+    let failure = world.attempt().await.end(publish(0, "hello")).await;
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Transient, codes::UNREACHABLE));
+
+    let again = restarted(&world, &["--no-idempotency"]).await;
+    let question = again.attempt().await.question(publish(0, "hello")).await;
+    assert_eq!(again.approval(question).await.kind, ApprovalKind::UnknownEffect);
+    assert_eq!(again.texts(), ["hello"]);
+}
+
+/// The operator lets the server take keys after a call was sent without one: it cannot know that call again.
+#[tokio::test]
+async fn a_key_that_was_not_sent_at_first_does_not_help_later() {
+    let world = World::social(&["--delay-ms", "60000", "--no-idempotency"]).await;
+    world.grant(SENT_FREELY).await;
+    let first = world.attempt().await;
+    // The guest is dropped while the server holds its answer back, and the host dies with the call under way.
+    let cut = tokio::time::timeout(Duration::from_secs(2), first.call(publish(0, "hello"))).await;
+    assert!(cut.is_err(), "{cut:?}");
+    assert_eq!(world.effects().await[0].state, EffectState::Intent);
+
+    let keyed = restarted(&world, &[]).await;
+    keyed.grant(SENT_FREELY).await;
+    let question = keyed.attempt().await.question(publish(0, "hello")).await;
+    assert_eq!(keyed.approval(question).await.kind, ApprovalKind::UnknownEffect);
+    assert_eq!(world.texts(), ["hello"]);
 }
 
 /// The same world after its gateway was replaced, as by a restart of the host.

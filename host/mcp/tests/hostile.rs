@@ -76,6 +76,20 @@ async fn silence_ends_with_the_servers_limit() {
     assert!(started.elapsed() >= Duration::from_millis(1500));
 }
 
+/// What cannot be written to it must not hold up whoever calls, and it is not called again as it is.
+#[tokio::test]
+async fn a_server_that_stops_reading_is_given_up() {
+    let world = world("deaf").await;
+    let attempt = world.attempt().await;
+    let large = json!({ "text": "x".repeat(600 << 10) });
+    for (ordinal, arguments) in [(0, json!({})), (1, large)] {
+        let call = attempt.failure(call(ordinal, "list_posts", arguments));
+        let failure = tokio::time::timeout(Duration::from_secs(10), call).await.expect("the call never ends");
+        assert_eq!(failure.code, chimera_mcp::codes::SERVER_TIMEOUT, "{}", failure.message);
+    }
+    assert_ne!(world.gateway.servers()[0].state, ServerState::Running);
+}
+
 #[tokio::test]
 async fn other_answers_than_asked_for_are_failures() {
     for (mode, code) in [

@@ -9,7 +9,6 @@ use crate::run::RunEnd;
 use crate::state::Host;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::ids::ApprovalId;
 use chimera_core::journal::JournalEntry;
 use chimera_core::ports::HostError;
 use serde::Serialize;
@@ -119,6 +118,7 @@ impl Host {
         let told = match result {
             Ok(value) => self.fits(asked.call, value),
             Err(HostError::Suspend(approval)) => return Answered::Ends(RunEnd::Suspended(approval)),
+            Err(HostError::End(failure)) => return Answered::Ends(RunEnd::Failed(failure)),
             Err(HostError::Failure(failure)) if failure.kind == FailureKind::Security => {
                 return Answered::Ends(RunEnd::Failed(failure));
             }
@@ -168,18 +168,15 @@ impl Host {
         }
     }
 
-    /// The first of several ends: a security failure before a question, a question before any other.
+    /// What decides among the ends of calls that were made at once: a security failure, then a human's no, then a
+    /// question, then any other.
     pub(crate) fn worst(ends: Vec<RunEnd>) -> Option<RunEnd> {
-        let mut suspended: Option<ApprovalId> = None;
-        for end in ends {
-            match end {
-                RunEnd::Suspended(approval) => {
-                    suspended.get_or_insert(approval);
-                }
-                other => return Some(other),
-            }
-        }
-        suspended.map(RunEnd::Suspended)
+        ends.into_iter().min_by_key(|end| match end {
+            RunEnd::Failed(failure) if failure.kind == FailureKind::Security => 0,
+            RunEnd::Failed(failure) if failure.code == codes::REFUSED => 1,
+            RunEnd::Suspended(_) => 2,
+            _ => 3,
+        })
     }
 }
 

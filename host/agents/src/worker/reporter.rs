@@ -125,11 +125,15 @@ async fn suspend(
         other => return other,
     };
     let asked = scheduler.truth().approval(approval).await?;
-    if asked.is_some_and(|asked| asked.state == ApprovalState::Open) {
+    if asked.as_ref().is_some_and(|asked| asked.state == ApprovalState::Open) {
         return Err(refused);
     }
-    let failure =
-        Failure::new(FailureKind::Transient, "decided-meanwhile", "the question was decided while it was asked");
+    let failure = match asked.map(|asked| asked.state) {
+        Some(ApprovalState::Rejected) => {
+            Failure::new(FailureKind::Denied, codes::REFUSED, "a human refused it while it was asked")
+        }
+        _ => Failure::new(FailureKind::Transient, "decided-meanwhile", "the question was decided while it was asked"),
+    };
     let event = TaskEvent::Failed { lease, attempt, failure, usage: executed.usage, skill: executed.skill.clone() };
     scheduler.apply(task, event, actor).await
 }

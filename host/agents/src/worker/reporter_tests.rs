@@ -2,6 +2,7 @@ use super::*;
 use crate::judge::Evaluation;
 use crate::planner::LeasedTask;
 use crate::testkit::{House, bundled, campaign_of};
+use chimera_core::approval::{Approval, ApprovalKind, HumanDecision};
 use chimera_core::ids::SystemIds;
 use serde_json::json;
 
@@ -101,24 +102,22 @@ async fn evaluating_changes_nothing_and_is_never_laxer() {
     assert_eq!(house.scheduler.task(leased.task.id).await.expect("there").state, TaskState::Judging);
 }
 
-#[tokio::test]
-async fn a_run_that_is_parked_for_a_decided_question_is_run_again() {
+/// A run that reports to be parked after its question was decided; the state of its task then.
+async fn parked_too_late(decision: HumanDecision) -> TaskState {
     let (house, leased) = leased().await;
     let lease = leased.task.lease.clone().expect("a lease");
     let cx = house.scheduler.context(Actor::System);
-    let open = chimera_core::approval::Approval::about_task(
-        chimera_core::approval::ApprovalKind::Effect,
-        &leased.task,
-        "Send?",
-        "it changes the world",
-        json!({}),
-        &cx,
-    );
+    let reason = "it changes the world";
+    let open = Approval::about_task(ApprovalKind::Effect, &leased.task, "Send?", reason, json!({}), &cx);
     house.write(vec![Write::PutApproval(open.clone())]).await;
-    house.answer(&open, chimera_core::approval::HumanDecision::Approve, None).await;
+    house.answer(&open, decision, None).await;
     let executed =
         Executed { end: RunEnd::Suspended(open.id), usage: Usage::default(), skill: leased.spec.skill.clone() };
-    let task =
-        report_run(&house.scheduler, leased.task.id, &lease, leased.task.attempt, executed).await.expect("reported");
-    assert_eq!(task.state, TaskState::RetryWait, "nobody would have woken it");
+    report_run(&house.scheduler, leased.task.id, &lease, leased.task.attempt, executed).await.expect("reported").state
+}
+
+#[tokio::test]
+async fn a_run_that_is_parked_for_a_decided_question_is_run_again_or_rejected() {
+    assert_eq!(parked_too_late(HumanDecision::Approve).await, TaskState::RetryWait, "nobody would have woken it");
+    assert_eq!(parked_too_late(HumanDecision::Reject).await, TaskState::Rejected, "a no is a no");
 }

@@ -83,6 +83,8 @@ fn respond(mode: &str, id: &Value) {
         }
         "garbage" => (0..1000).for_each(|_| println!("garbage")),
         "silent" => {}
+        // Reads nothing any more.
+        "deaf" => std::thread::sleep(Duration::from_secs(60)),
         "dies" => std::process::exit(3),
         "refuses" => {
             say(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32602, "message": "not like this" } }))

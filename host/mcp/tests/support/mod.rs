@@ -286,7 +286,15 @@ impl Attempt {
         }
     }
 
-    /// The failure with which a call ends.
+    /// The failure with which a call ends the run; the guest is not told.
+    pub async fn end(&self, call: ToolCall) -> Failure {
+        match self.call(call).await {
+            Err(HostError::End(failure)) => failure,
+            other => panic!("expected the end of the run, got {other:?}"),
+        }
+    }
+
+    /// The failure that a call has for an answer.
     pub async fn failure(&self, call: ToolCall) -> Failure {
         match self.call(call).await {
             Err(HostError::Failure(failure)) => failure,

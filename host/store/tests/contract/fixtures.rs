@@ -6,7 +6,7 @@ use chimera_core::campaign::{Campaign, CampaignPolicy, CampaignState, DEFAULT_PL
 use chimera_core::change::{Change, Context, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::effect::{Effect, EffectKey, EffectState};
+use chimera_core::effect::{Effect, EffectKey, EffectState, SentKey};
 use chimera_core::grant::{Grant, ToolMode, ToolPolicy};
 use chimera_core::ids::*;
 use chimera_core::journal::JournalEntry;
@@ -134,6 +134,7 @@ pub fn effect(lineage: LineageId, ordinal: u32) -> Effect {
         epoch: 0,
         arguments: json!({ "text": "hello" }),
         state: EffectState::Intent,
+        sent_key: SentKey::default(),
         answer: None,
         approval: None,
         created_at: start(),
