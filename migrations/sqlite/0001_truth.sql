@@ -73,6 +73,7 @@ CREATE TABLE tasks (
     lineage_id  TEXT    NOT NULL,
     priority    INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL,
     lease_id    TEXT,
     lease_until INTEGER,
     run_after   INTEGER,
@@ -86,6 +87,9 @@ CREATE INDEX tasks_of_step ON tasks (step_id) WHERE step_id IS NOT NULL;
 CREATE INDEX tasks_of_spec ON tasks (spec_id);
 CREATE INDEX tasks_leased ON tasks (lease_until) WHERE status = 'running';
 CREATE INDEX tasks_waiting ON tasks (run_after) WHERE status = 'retry_wait';
+-- Whose journals, or whose older ones, are thrown away after a time.
+CREATE INDEX tasks_ended ON tasks (updated_at, id) WHERE status IN ('approved', 'rejected', 'failed', 'cancelled');
+CREATE INDEX tasks_restarted ON tasks (updated_at, id) WHERE epoch > 0;
 
 -- One hash chain per campaign, and one called `system`. Rows are only ever added.
 CREATE TABLE audit_logs (
@@ -102,6 +106,13 @@ CREATE TABLE audit_logs (
     PRIMARY KEY (chain, seq)
 ) STRICT;
 CREATE INDEX audit_logs_of_task ON audit_logs (task_id, timestamp) WHERE task_id IS NOT NULL;
+
+-- Where each chain ends, written with the events: events that are removed from the end of a chain are missed.
+CREATE TABLE audit_heads (
+    chain TEXT    NOT NULL PRIMARY KEY,
+    seq   INTEGER NOT NULL,
+    hash  TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Every MCP call that spends, against its budget. `amount` is in the currency's smallest unit.
 CREATE TABLE transactions (
@@ -201,11 +212,12 @@ CREATE TABLE skill_versions (
     PRIMARY KEY (name, version)
 ) STRICT;
 
--- The last hour of an agent.
+-- The last hour of an agent. `bytes` counts key and value.
 CREATE TABLE ephemeral_memory (
     agent_id   TEXT    NOT NULL,
     key        TEXT    NOT NULL,
     expires_at INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL,
     value      TEXT    NOT NULL,
     PRIMARY KEY (agent_id, key)
 ) STRICT;
@@ -213,17 +225,66 @@ CREATE INDEX ephemeral_memory_expiry ON ephemeral_memory (expires_at);
 
 CREATE TABLE content_trends (
     id          TEXT    NOT NULL PRIMARY KEY,
+    agent_id    TEXT    NOT NULL,
     topic       TEXT    NOT NULL,
     weight      REAL    NOT NULL,
     source      TEXT    NOT NULL,
     observed_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX content_trends_window ON content_trends (observed_at, topic, weight);
+CREATE INDEX content_trends_of_agent ON content_trends (agent_id, observed_at, id);
 
+-- `bytes` counts text and metadata.
 CREATE TABLE agent_memory (
     id         TEXT    NOT NULL PRIMARY KEY,
     agent_id   TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL,
     body       TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX agent_memory_of_agent ON agent_memory (agent_id, created_at, id);
+
+-- How much each agent keeps of `memory`, `scratch` and `trends`, so that limits are held without counting rows. Written
+-- by the triggers below and by nothing else.
+CREATE TABLE kept (
+    agent_id TEXT    NOT NULL,
+    what     TEXT    NOT NULL,
+    items    INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    PRIMARY KEY (agent_id, what)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER agent_memory_added AFTER INSERT ON agent_memory BEGIN
+    INSERT INTO kept (agent_id, what, items, bytes) VALUES (new.agent_id, 'memory', 1, new.bytes)
+    ON CONFLICT (agent_id, what) DO UPDATE SET items = items + excluded.items, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER agent_memory_changed AFTER UPDATE ON agent_memory BEGIN
+    UPDATE kept SET items = items - 1, bytes = bytes - old.bytes WHERE agent_id = old.agent_id AND what = 'memory';
+    INSERT INTO kept (agent_id, what, items, bytes) VALUES (new.agent_id, 'memory', 1, new.bytes)
+    ON CONFLICT (agent_id, what) DO UPDATE SET items = items + excluded.items, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER agent_memory_removed AFTER DELETE ON agent_memory BEGIN
+    UPDATE kept SET items = items - 1, bytes = bytes - old.bytes WHERE agent_id = old.agent_id AND what = 'memory';
+END;
+
+CREATE TRIGGER ephemeral_memory_added AFTER INSERT ON ephemeral_memory BEGIN
+    INSERT INTO kept (agent_id, what, items, bytes) VALUES (new.agent_id, 'scratch', 1, new.bytes)
+    ON CONFLICT (agent_id, what) DO UPDATE SET items = items + excluded.items, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER ephemeral_memory_changed AFTER UPDATE ON ephemeral_memory BEGIN
+    UPDATE kept SET items = items - 1, bytes = bytes - old.bytes WHERE agent_id = old.agent_id AND what = 'scratch';
+    INSERT INTO kept (agent_id, what, items, bytes) VALUES (new.agent_id, 'scratch', 1, new.bytes)
+    ON CONFLICT (agent_id, what) DO UPDATE SET items = items + excluded.items, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER ephemeral_memory_removed AFTER DELETE ON ephemeral_memory BEGIN
+    UPDATE kept SET items = items - 1, bytes = bytes - old.bytes WHERE agent_id = old.agent_id AND what = 'scratch';
+END;
+
+-- An observation is never changed, and its parts are short: only their number counts.
+CREATE TRIGGER content_trends_added AFTER INSERT ON content_trends BEGIN
+    INSERT INTO kept (agent_id, what, items, bytes) VALUES (new.agent_id, 'trends', 1, 0)
+    ON CONFLICT (agent_id, what) DO UPDATE SET items = items + excluded.items;
+END;
+CREATE TRIGGER content_trends_removed AFTER DELETE ON content_trends BEGIN
+    UPDATE kept SET items = items - 1 WHERE agent_id = old.agent_id AND what = 'trends';
+END;

@@ -5,12 +5,12 @@
 
 use crate::error::AgentError;
 use chimera_core::approval::ApprovalState;
-use chimera_core::audit::{self, AuditEvent};
+use chimera_core::audit::{self, AuditEvent, ChainBreak};
 use chimera_core::campaign::{CampaignState, CampaignView};
 use chimera_core::digest::Digest;
 use chimera_core::effect::EffectState;
 use chimera_core::ids::{ApprovalId, CampaignId, TaskId};
-use chimera_core::ports::{ApprovalFilter, Truth};
+use chimera_core::ports::{ApprovalFilter, PortError, Truth};
 use chimera_core::task::TaskState;
 use chimera_core::verdict::Decision;
 use serde::{Deserialize, Serialize};
@@ -207,17 +207,49 @@ fn timings(view: &CampaignView) -> Timings {
 }
 
 async fn audit_report(truth: &dyn Truth, campaign: CampaignId) -> Result<AuditReport, AgentError> {
+    let CheckedChain { events, last, checked } = check_chain(truth, Some(campaign)).await?;
+    // A campaign begins with an event.
+    let valid = checked.is_ok() && events > 0;
+    Ok(AuditReport { valid, events, head: checked.unwrap_or(last) })
+}
+
+/// A chain of the audit log, read to its end and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedChain {
+    /// Number of events.
+    pub events: u64,
+    /// Hash of the last one, as it stands there; the genesis if there is none.
+    pub last: Digest,
+    /// The head, or where the chain is broken.
+    pub checked: Result<Digest, ChainBreak>,
+}
+
+/// Reads a whole chain of the audit log and checks it against itself and against its head.
+///
+/// # Errors
+/// When the truth cannot be read; a broken chain is an answer and no error.
+pub async fn check_chain(truth: &dyn Truth, chain: Option<CampaignId>) -> Result<CheckedChain, PortError> {
+    // The head first: the events may grow while they are read. A chain may even begin, which the second look settles.
+    let mut head = truth.audit_head(chain).await?;
+    let mut events = whole_chain(truth, chain).await?;
+    if head.is_none() && !events.is_empty() {
+        head = truth.audit_head(chain).await?;
+        events = whole_chain(truth, chain).await?;
+    }
+    let last = events.last().map_or_else(|| audit::genesis(chain), |event| event.hash);
+    let checked = audit::verify_through(chain, &events, head);
+    Ok(CheckedChain { events: events.len() as u64, last, checked })
+}
+
+async fn whole_chain(truth: &dyn Truth, chain: Option<CampaignId>) -> Result<Vec<AuditEvent>, PortError> {
     let mut events: Vec<AuditEvent> = Vec::new();
     loop {
         let after = events.last().map_or(0, |event| event.seq);
-        let page = truth.audit(Some(campaign), after, PAGE).await?;
-        let is_last = page.len() < PAGE as usize;
-        events.extend(page);
-        if is_last {
-            break;
+        let page = truth.audit(chain, after, PAGE).await?;
+        // A page that does not lead on would be asked for for ever.
+        if page.last().is_none_or(|last| last.seq <= after) {
+            return Ok(events);
         }
+        events.extend(page);
     }
-    let checked = audit::verify(Some(campaign), &events);
-    let head = events.last().map_or_else(|| audit::genesis(Some(campaign)), |event| event.hash);
-    Ok(AuditReport { valid: checked.is_ok(), events: events.len() as u64, head: checked.unwrap_or(head) })
 }

@@ -1,8 +1,9 @@
 //! The audit log: a hash chain per campaign, and one for the system.
 //!
 //! Each event's hash covers the event and the hash before it, so nothing can be changed, removed from the middle or
-//! reordered without [`verify`] naming the place. This module only links and checks; the store appends inside the same
-//! transaction as the change that the event tells of.
+//! reordered without [`verify`] naming the place; what is removed from the end is found by the [`Head`] that the store
+//! keeps beside the events. This module only links and checks; the store appends inside the same transaction as the
+//! change that the event tells of.
 
 use crate::clock::Timestamp;
 use crate::digest::Digest;
@@ -210,4 +211,40 @@ pub fn verify(chain: Option<CampaignId>, events: &[AuditEvent]) -> Result<Digest
         head = event.hash;
     }
     Ok(head)
+}
+
+/// Where a chain ended when its last event was appended, kept beside the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the last event.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Digest,
+}
+
+/// Checks a whole chain as [`verify`] does, and that it still reaches the head that was read *before* the events: they
+/// may have grown meanwhile, but never shrunk.
+///
+/// # Errors
+/// [`ChainBreak`] at the first event that does not fit, is missing, or has no head where there are events.
+pub fn verify_through(
+    chain: Option<CampaignId>,
+    events: &[AuditEvent],
+    head: Option<Head>,
+) -> Result<Digest, ChainBreak> {
+    let found = verify(chain, events)?;
+    let last = events.len() as u64;
+    let problem = match head {
+        None if events.is_empty() => return Ok(found),
+        None => (last, "nothing says that the chain ends here: its head was removed".to_owned()),
+        Some(head) if head.seq > last => {
+            (last + 1, format!("events were removed from its end: the last one was event {}", head.seq))
+        }
+        Some(head) => match head.seq.checked_sub(1).and_then(|at| events.get(usize::try_from(at).ok()?)) {
+            Some(event) if event.hash == head.hash => return Ok(found),
+            _ => (head.seq, "it is not the event that was appended here: the chain was written anew".to_owned()),
+        },
+    };
+    let (seq, problem) = problem;
+    Err(ChainBreak { seq, problem })
 }

@@ -6,15 +6,15 @@ use super::extract::Params;
 use super::{AppState, Problem};
 use axum::Json;
 use axum::extract::State;
-use chimera_core::audit::{AuditEvent, verify};
+use chimera_agents::report::{CheckedChain, check_chain};
 use chimera_core::ids::CampaignId;
-use chimera_core::ports::Truth;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
-/// Events read at once.
-const PAGE: u32 = 1000;
+/// Most events given at once.
+const MAX_LIMIT: u32 = 1000;
 /// Events given when nothing is asked.
 const DEFAULT_LIMIT: u32 = 200;
 
@@ -35,12 +35,16 @@ pub(super) struct VerifyQuery {
     campaign: Option<String>,
 }
 
-/// A campaign's id, or `system`.
-fn chain(text: &str) -> Result<Option<CampaignId>, Problem> {
+/// A known campaign's id, or `system`.
+async fn chain(state: &AppState, text: &str) -> Result<Option<CampaignId>, Problem> {
     if text == "system" {
         return Ok(None);
     }
-    CampaignId::from_str(text).map(Some).map_err(|error| Problem::bad_request("invalid-id", error.to_string()))
+    let id = CampaignId::from_str(text)
+        .map_err(|error| Problem::bad_request("invalid-id", format!("{error}, or system")))?;
+    // The events may outlive the campaign, if somebody removed it: then they can still be read and checked.
+    let is_known = state.truth().campaign(id).await?.is_some() || state.truth().audit_head(Some(id)).await?.is_some();
+    if is_known { Ok(Some(id)) } else { Err(Problem::not_found("campaign", id)) }
 }
 
 fn chain_name(chain: Option<CampaignId>) -> String {
@@ -52,8 +56,8 @@ pub(super) async fn read(
     State(state): State<AppState>,
     Params(query): Params<ReadQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let chain = chain(query.campaign.as_deref().unwrap_or("system"))?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, PAGE);
+    let chain = chain(&state, query.campaign.as_deref().unwrap_or("system")).await?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let events = state.truth().audit(chain, query.after, limit).await?;
     Ok(Json(json!({ "chain": chain_name(chain), "events": events })))
 }
@@ -64,20 +68,26 @@ pub(super) async fn check(
     Params(query): Params<VerifyQuery>,
 ) -> Result<Json<Value>, Problem> {
     let chains = match query.campaign {
-        Some(text) => vec![chain(&text)?],
-        None => state.truth().audit_chains().await?,
+        Some(text) => BTreeSet::from([chain(&state, &text).await?]),
+        None => every_chain(&state).await?,
     };
     let mut reports = Vec::with_capacity(chains.len());
     let mut is_valid = true;
     for chain in chains {
-        let events = whole_chain(state.truth(), chain).await?;
-        let mut report = json!({ "chain": chain_name(chain), "events": events.len() });
-        match verify(chain, &events) {
-            Ok(head) => report["head"] = json!(head),
-            Err(broken) => {
+        let CheckedChain { events, checked, .. } = check_chain(state.truth(), chain).await?;
+        let problem = match checked {
+            Ok(_) if events == 0 && chain.is_some() => {
+                Some("a campaign begins with an event, and this one has none: they were removed".to_owned())
+            }
+            Ok(_) => None,
+            Err(ref broken) => Some(broken.to_string()),
+        };
+        let mut report = json!({ "chain": chain_name(chain), "events": events, "head": Value::Null });
+        match problem {
+            None => report["head"] = json!(checked.ok()),
+            Some(problem) => {
                 is_valid = false;
-                report["head"] = Value::Null;
-                report["problem"] = json!(broken.to_string());
+                report["problem"] = json!(problem);
             }
         }
         reports.push(report);
@@ -85,15 +95,9 @@ pub(super) async fn check(
     Ok(Json(json!({ "valid": is_valid, "chains": reports })))
 }
 
-async fn whole_chain(truth: &dyn Truth, chain: Option<CampaignId>) -> Result<Vec<AuditEvent>, Problem> {
-    let mut events: Vec<AuditEvent> = Vec::new();
-    loop {
-        let after = events.last().map_or(0, |event| event.seq);
-        let page = truth.audit(chain, after, PAGE).await?;
-        // A page that does not lead on would be asked for for ever.
-        if page.last().is_none_or(|last| last.seq <= after) {
-            return Ok(events);
-        }
-        events.extend(page);
-    }
+/// The chains that are there, and those that should be: of every campaign that lists show.
+async fn every_chain(state: &AppState) -> Result<BTreeSet<Option<CampaignId>>, Problem> {
+    let mut chains: BTreeSet<_> = state.truth().audit_chains().await?.into_iter().collect();
+    chains.extend(state.truth().campaigns(&[]).await?.into_iter().map(|campaign| Some(campaign.id)));
+    Ok(chains)
 }

@@ -1,12 +1,12 @@
 //! The heads of the audit chains, and the appending of events.
 //!
 //! Heads are cached for the writer alone and follow its transaction: what a change appended counts once the change is
-//! kept, what a batch appended counts once it is committed. Called by the writer.
+//! kept, what a batch appended counts once it is committed, together with the heads beside the events. Called by the
+//! writer.
 
 use super::rows::{PortResult, body, corrupt, execute, int, name, text};
 use crate::error::port_error;
-use chimera_core::audit::{AuditDraft, AuditEvent, genesis, link};
-use chimera_core::digest::Digest;
+use chimera_core::audit::{AuditDraft, AuditEvent, Head, genesis, link};
 use chimera_core::ids::CampaignId;
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
@@ -16,12 +16,6 @@ pub(super) type Chain = Option<CampaignId>;
 
 /// More heads than this are not kept between batches.
 const MAX_CACHED: usize = 10_000;
-
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    seq: u64,
-    hash: Digest,
-}
 
 /// Where each chain ends.
 #[derive(Debug, Default)]
@@ -61,6 +55,19 @@ impl Heads {
         appended.events
     }
 
+    /// Writes where the batch's chains end, once for all its changes; the last thing before the transaction's end.
+    pub(super) async fn write(&self, db: &mut SqliteConnection) -> PortResult<()> {
+        for (chain, head) in &self.batch {
+            let query = sqlx::query(
+                "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
+                 ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+            );
+            let query = query.bind(name_of(*chain)).bind(int(head.seq)?).bind(head.hash.to_string());
+            execute(&mut *db, query).await?;
+        }
+        Ok(())
+    }
+
     /// The batch is durable.
     pub(super) fn commit(&mut self) {
         if self.committed.len() > MAX_CACHED {
@@ -79,20 +86,26 @@ impl Heads {
         if let Some(head) = self.batch.get(&chain).or_else(|| self.committed.get(&chain)) {
             return Ok(*head);
         }
-        let chain_name = name_of(chain);
-        let last: Option<(i64, String)> =
-            sqlx::query_as("SELECT seq, hash FROM audit_logs WHERE chain = ? ORDER BY seq DESC LIMIT 1")
-                .bind(chain_name.as_str())
-                .fetch_optional(db)
-                .await
-                .map_err(port_error)?;
-        let Some((seq, hash)) = last else { return Ok(Head { seq: 0, hash: genesis(chain) }) };
-        let row = format!("{chain_name} {seq}");
-        Ok(Head {
-            seq: u64::try_from(seq).map_err(|error| corrupt("audit_logs", &row, error))?,
-            hash: hash.parse().map_err(|error| corrupt("audit_logs", &row, error))?,
-        })
+        // The greater of the two: after a removal from the end no position is given again, which would hide it, and
+        // after an addition by somebody else none is taken twice.
+        let last = sqlx::query_as(
+            "SELECT seq, hash FROM audit_heads WHERE chain = ?1
+             UNION ALL
+             SELECT seq, hash FROM (SELECT seq, hash FROM audit_logs WHERE chain = ?1 ORDER BY seq DESC LIMIT 1)
+             ORDER BY seq DESC LIMIT 1",
+        );
+        let last = last.bind(name_of(chain)).fetch_optional(db).await.map_err(port_error)?;
+        last.map_or_else(|| Ok(Head { seq: 0, hash: genesis(chain) }), |row| head_of(chain, row))
     }
+}
+
+/// A head as a row has it.
+pub(super) fn head_of(chain: Chain, (seq, hash): (i64, String)) -> PortResult<Head> {
+    let row = format!("{} {seq}", name_of(chain));
+    Ok(Head {
+        seq: u64::try_from(seq).map_err(|error| corrupt("audit_heads", &row, error))?,
+        hash: hash.parse().map_err(|error| corrupt("audit_heads", &row, error))?,
+    })
 }
 
 async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> PortResult<()> {

@@ -2,7 +2,7 @@
 
 use super::fixtures::*;
 use chimera_core::audit;
-use chimera_core::change::Write;
+use chimera_core::change::{Guard, Write};
 use chimera_core::ids::*;
 use chimera_core::ports::Truth;
 use futures::future::join_all;
@@ -30,8 +30,9 @@ pub async fn chains_hold_after_concurrent_commits_from_fifty_tasks(store: Arc<dy
     }
     let mut count = 0;
     for chain in chains {
+        let head = store.audit_head(chain).await.unwrap();
         let events = store.audit(chain, 0, u32::MAX).await.unwrap();
-        audit::verify(chain, &events).unwrap();
+        audit::verify_through(chain, &events, head).unwrap();
         count += events.len();
     }
     assert_eq!(count, 50 * 6 * 3);
@@ -78,4 +79,25 @@ pub async fn pages_of_a_chain_fit_together(store: Arc<dyn Truth>) {
     assert_eq!(paged, store.audit(None, 0, u32::MAX).await.unwrap());
     audit::verify(None, &paged).unwrap();
     assert_eq!(store.audit(None, u64::MAX, 10).await.unwrap(), []);
+}
+
+pub async fn each_chain_has_the_head_of_its_last_event(store: Arc<dyn Truth>) {
+    let chains = [None, Some(CampaignId::new(&SystemIds)), Some(CampaignId::new(&SystemIds))];
+    assert_eq!(store.audit_head(None).await.unwrap(), None, "nothing was appended yet");
+    let (_, task) = task();
+    for turn in 1..=3 {
+        let mut change = writes([]);
+        chains[..turn].iter().for_each(|chain| change.audit(draft(*chain, "one.more")));
+        let _ = store.commit(change).await.unwrap();
+        // What is stale appends nothing, and moves no head.
+        let mut stale = writes([]);
+        stale.guard(Guard::TaskRev(task.id, 1));
+        chains.iter().for_each(|chain| stale.audit(draft(*chain, "never.happened")));
+        let _ = store.commit(stale).await.unwrap();
+        for chain in chains {
+            let last = store.audit(chain, 0, 100).await.unwrap().pop();
+            let head = store.audit_head(chain).await.unwrap();
+            assert_eq!(head.map(|head| (head.seq, head.hash)), last.map(|event| (event.seq, event.hash)));
+        }
+    }
 }

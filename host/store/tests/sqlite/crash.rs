@@ -94,7 +94,9 @@ async fn survivors(folder: &Path) -> BTreeSet<u64> {
     let store = SqliteStore::open(SqliteOptions::new(folder)).await.unwrap();
     store.check().await.unwrap();
     let events = store.audit(None, 0, u32::MAX).await.unwrap();
-    audit::verify(None, &events).unwrap();
+    let head = store.audit_head(None).await.unwrap();
+    audit::verify_through(None, &events, head).unwrap();
+    assert_eq!(head.map(|head| head.seq), events.last().map(|event| event.seq));
     let numbers: BTreeSet<u64> = events.iter().map(|event| event.draft.detail["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers.len(), events.len());
     let id = |number: &u64| Uuid::from_u64_pair(7, *number);
