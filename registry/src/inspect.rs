@@ -7,6 +7,7 @@
 use crate::MAX_COMPONENT_BYTES;
 use crate::refusal::{Refusal, Rule};
 use crate::shape;
+use crate::toll::{self, Problem};
 use chimera_core::digest::Digest;
 use chimera_core::manifest::{MANIFEST_SECTION, Manifest, World};
 use semver::Version;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use wasmparser::types::TypesRef;
-use wasmparser::{ComponentExternName, ComponentExternalKind, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{ComponentExternName, ComponentExternalKind, Parser, Payload, WasmFeatures};
 
 /// The package of the contract.
 pub const CONTRACT_PACKAGE: &str = "chimera:skill";
@@ -162,7 +163,10 @@ pub fn survey(wasm: &[u8]) -> Result<Survey, Refusal> {
         ));
     }
     check_is_component(wasm)?;
-    let types = Validator::new_with_features(served_features()).validate_all(wasm).map_err(|error| invalid(&error))?;
+    let types = toll::validate(wasm, served_features()).map_err(|problem| match problem {
+        Problem::Invalid(error) => invalid(&error),
+        Problem::Heavy(why) => toll::too_heavy(&why),
+    })?;
     let mut survey = Survey {
         digest: Digest::of(wasm),
         size: wasm.len() as u64,

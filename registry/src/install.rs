@@ -9,7 +9,8 @@ use crate::inspect::{Inspection, inspect};
 use crate::refusal::{Refusal, Rule};
 use crate::scan::scan;
 use crate::selftest::{SelfTestResult, run_selftests};
-use crate::widening::widening;
+use crate::toll::too_heavy;
+use crate::widening::{all_wishes, widening};
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::{Actor, ReviewStatus};
 use chimera_core::change::{Change, Committed, Context, Guard, Write};
@@ -23,6 +24,11 @@ use chimera_sandbox::Prepared;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Longest time that one inspection is waited for.
+const INSPECTION_TIME: Duration = Duration::from_secs(30);
 
 /// A version that is installed now.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,8 +100,9 @@ impl Registry {
     /// # Errors
     /// [`InstallError::Refused`] with rule, evidence and fix; [`InstallError::Host`] if the store failed.
     pub async fn install(&self, wasm: Vec<u8>, actor: Actor) -> Result<Installed, InstallError> {
-        let _one_at_a_time = self.installing.lock().await;
+        // Before the lock: what takes long to look at keeps nobody else waiting.
         let inspection = inspect_apart(&wasm).await?;
+        let _one_at_a_time = self.installing.lock().await;
         let versions = self.truth.skills(Some(&inspection.manifest.skill.name)).await?;
         if let Some(same) = find_same(&versions, &inspection)? {
             return self.already_there(same.clone(), wasm).await;
@@ -103,7 +110,7 @@ impl Registry {
         let admitted = self.admit(&wasm, inspection).await?;
         let mut warnings = admitted.inspection.warnings.clone();
         warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
-        let wider = consented(&versions).map(|old| widening(&old.manifest, &admitted.manifest)).unwrap_or_default();
+        let wider = wider_than(&versions, &admitted.manifest);
         let (version, approval) = self.keep(&wasm, &admitted, &versions, wider, actor).await?;
         self.index.put(&version).await?;
         let outcome = approval.map_or(InstallOutcome::New, InstallOutcome::AwaitingConsent);
@@ -287,12 +294,29 @@ impl Registry {
     }
 }
 
-/// The validation of 32 MiB takes a while: not on the runtime's own threads.
-async fn inspect_apart(wasm: &[u8]) -> Result<Inspection, Refusal> {
+/// The validation of 32 MiB takes a while: not on the runtime's own threads, a few at a time, and not for ever.
+async fn inspect_apart(wasm: &[u8]) -> Result<Inspection, InstallError> {
+    static PLACES: Semaphore = Semaphore::const_new(2);
+    let busy = || PortError::new(PortErrorKind::Unavailable, "other components are being inspected; try again");
+    let place = match tokio::time::timeout(INSPECTION_TIME, PLACES.acquire()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(_)) | Err(_) => return Err(busy().into()),
+    };
     let bytes = wasm.to_vec();
-    let stopped =
-        || Refusal::new(Rule::InvalidComponent, "the inspection of the component stopped", "install it again");
-    tokio::task::spawn_blocking(move || inspect(&bytes)).await.unwrap_or_else(|_| Err(stopped()))
+    let inspected = tokio::task::spawn_blocking(move || {
+        // An inspection that nobody waits for any more still has its place.
+        let _place = place;
+        inspect(&bytes)
+    });
+    match tokio::time::timeout(INSPECTION_TIME, inspected).await {
+        Ok(Ok(inspected)) => Ok(inspected?),
+        Ok(Err(_)) => {
+            let evidence = "the inspection of the component stopped";
+            Err(Refusal::new(Rule::InvalidComponent, evidence, "build it with current tools and install it again")
+                .into())
+        }
+        Err(_) => Err(too_heavy(&format!("its inspection took longer than {} s", INSPECTION_TIME.as_secs())).into()),
+    }
 }
 
 /// The installed version of the same name and version, which must have the same bytes.
@@ -314,21 +338,32 @@ fn find_same<'v>(versions: &'v [SkillVersion], inspection: &Inspection) -> Resul
     ))
 }
 
-/// The version whose wishes a human has agreed to: the newest that may be run, else the newest that once could.
+/// What has to be consented to. The first version of a skill asks nothing: its grants are asked for one by one. When there
+/// are versions and none that may be run, everything is asked: a human may have refused it before.
+fn wider_than(versions: &[SkillVersion], new: &Manifest) -> Vec<String> {
+    match consented(versions) {
+        Some(old) => widening(&old.manifest, new),
+        None if versions.is_empty() => Vec::new(),
+        None => all_wishes(new),
+    }
+}
+
+/// The version whose wishes a human has agreed to: the newest active one, else the newest that was withdrawn while it was.
+/// A suspended version gives no consent: it may never have been agreed to.
 fn consented(versions: &[SkillVersion]) -> Option<&SkillVersion> {
     let newest = |is_wanted: &dyn Fn(SkillState) -> bool| {
         versions.iter().filter(|old| is_wanted(old.state)).max_by(|a, b| a.skill.version.cmp(&b.skill.version))
     };
-    newest(&|state| state == SkillState::Active).or_else(|| newest(&|state| state != SkillState::AwaitingConsent))
+    newest(&|state| state == SkillState::Active).or_else(|| newest(&|state| state == SkillState::Yanked))
 }
 
 fn consent_question(skill: &SkillRef, versions: &[SkillVersion], wider: &[String], cx: &Context<'_>) -> Approval {
     let before = consented(versions).map(|old| old.skill.version.to_string());
-    let reason = format!(
-        "{skill} wants what {} did not: {}",
-        before.as_deref().unwrap_or("the version before"),
-        wider.join(", ")
-    );
+    let wants = wider.join(", ");
+    let reason = match &before {
+        Some(before) => format!("{skill} wants what {before} did not: {wants}"),
+        None => format!("{skill} wants {wants}; no version of it that is active now has been agreed to"),
+    };
     Approval::open(
         ApprovalKind::Consent,
         format!("May {skill} be run?"),

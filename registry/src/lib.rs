@@ -9,6 +9,7 @@
 
 mod assemble;
 mod blobs;
+mod fitting;
 mod inspect;
 mod install;
 mod load;
@@ -17,10 +18,12 @@ mod scan;
 mod section;
 mod selftest;
 mod shape;
+mod toll;
 mod widening;
 
 pub use assemble::assemble_manifest;
 pub use blobs::{FolderBlobs, MAX_BLOB_BYTES};
+pub use fitting::{FITTING_TIME, Unfit, check_value, check_value_soon};
 pub use inspect::{CONTRACT_PACKAGE, CONTRACT_SERVED, Inspection, InterfaceName, Survey, inspect, survey};
 pub use install::{ConsentError, InstallError, InstallOutcome, Installed};
 pub use load::LoadedSkill;

@@ -3,8 +3,9 @@
 //! A self-test reaches nothing outside and leaves nothing behind. Called by [`crate::Registry`] at installation and by
 //! `chimera skill test`.
 
+use crate::fitting::{FITTING_TIME, check_value};
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::json::{check_schema, contains};
+use chimera_core::json::contains;
 use chimera_core::manifest::{ExpectedFailure, Manifest, SelfTest, World};
 use chimera_core::recorded::Recorded;
 use chimera_core::task::{Outcome, Usage};
@@ -102,8 +103,8 @@ async fn run_skill(
     recorded: &Arc<Recorded>,
     deadline: Instant,
 ) -> (End, Usage) {
-    if let Err(problem) = check_schema(&manifest.io.input, &test.input) {
-        let failure = Failure::new(FailureKind::InvalidInput, codes::INPUT_INVALID, problem);
+    if let Err(problem) = check_value(&manifest.io.input, &test.input, deadline).await {
+        let failure = problem.into_failure(FailureKind::InvalidInput, codes::INPUT_INVALID, "its input");
         return (Err(EndProblem::Failure(failure)), Usage::default());
     }
     let request = RunRequest {
@@ -115,11 +116,14 @@ async fn run_skill(
         deadline,
     };
     let report = sandbox.run(prepared, request, recorded.host_ports(test)).await;
+    // A run that ended in time is checked even if nothing is left of it.
+    let after = deadline.max(Instant::now() + FITTING_TIME);
     let end = match report.end {
-        RunEnd::Finished(outcome) => match check_schema(&manifest.io.output, &outcome.output) {
+        RunEnd::Finished(outcome) => match check_value(&manifest.io.output, &outcome.output, after).await {
             Ok(()) => Ok(outcome),
             Err(problem) => {
-                Err(EndProblem::Failure(Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, problem)))
+                let failure = problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, "its output");
+                Err(EndProblem::Failure(failure))
             }
         },
         RunEnd::Failed(failure) => Err(EndProblem::Failure(failure)),

@@ -16,6 +16,15 @@ pub fn widening(old: &Manifest, new: &Manifest) -> Vec<String> {
     wider
 }
 
+/// Every wish of a manifest, as if nothing had been agreed to before.
+pub(crate) fn all_wishes(manifest: &Manifest) -> Vec<String> {
+    let mut all: Vec<String> = wishes(manifest).into_iter().collect();
+    if manifest.skill.effects > Effects::None {
+        all.push(format!("effects \"{}\"", name(manifest.skill.effects)));
+    }
+    all
+}
+
 const fn name(effects: Effects) -> &'static str {
     match effects {
         Effects::None => "none",

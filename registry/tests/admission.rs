@@ -8,6 +8,7 @@ use chimera_core::manifest::MANIFEST_SECTION;
 use chimera_registry::{MAX_COMPONENT_BYTES, Refusal, Rule, embed_manifest, inspect, survey};
 use proptest::prelude::*;
 use serde_json::json;
+use std::time::{Duration, Instant};
 use support::{dummy, echo, manifest, with_manifest, with_section};
 
 const RUNNER: &str = "export chimera:skill/runner@0.1.0;";
@@ -47,6 +48,59 @@ fn size_limit() {
     let mut huge = b"\0asm\x0d\0\x01\0".to_vec();
     huge.resize(MAX_COMPONENT_BYTES + 1, 0);
     refused(&huge, Rule::SizeLimit, "33554433 bytes");
+}
+
+/// A component whose parts compare a type of 300,000 leaves, a few hundred bytes long, again and again.
+fn unfolding(users: &str) -> Vec<u8> {
+    let times = |of: &str, count: usize| format!("(tuple {})", vec![of; count].join(" "));
+    let mut types = format!("(type $t0 {})", times("u8", 10));
+    for step in 1..5 {
+        types.push_str(&format!("(type $t{step} {})", times(&format!("$t{}", step - 1), 10)));
+    }
+    types.push_str(&format!("(type $t5 {})", times("$t4", 3)));
+    wat::parse_str(format!("(component {types} {})", users.replace("TYPES", &types))).unwrap()
+}
+
+#[test]
+fn work_limit() {
+    let started = Instant::now();
+    let inner = r#"(component $inner TYPES (import "f" (func (param "x" $t5))))"#;
+    let instances = r#"(instance (instantiate $inner (with "f" (func $f))))"#;
+    let imported = r#"(import "f" (func $f (param "x" $t5)))"#;
+    // The first few are taken: a large type alone is no offence.
+    let few = unfolding(&format!("{imported} {inner} {}", instances.repeat(3)));
+    assert_ne!(refusal(&few).rule, Rule::SizeLimit);
+    for users in [
+        format!("{imported} {inner} {}", instances.repeat(4_000)),
+        // The same inside a component inside it, which starts to count anew.
+        format!(
+            r#"(component (alias outer 1 4 (type $u)) (import "f" (func $f (param "x" $u)))
+                (component $inner (alias outer 2 4 (type $u)) (import "f" (func (param "x" $u)))) {})"#,
+            instances.repeat(400)
+        ),
+        format!(
+            r#"(type $ft (func (param "x" $t5))) {}"#,
+            (0..2_000).map(|at| format!(r#"(import "f{at}" (func (type $ft)))"#)).collect::<String>()
+        ),
+        format!("{imported} {}", (0..2_000).map(|at| format!(r#"(export "f{at}" (func $f))"#)).collect::<String>()),
+        r#"(type (instance (type (func (param "x" $t5))) (export "f" (func (type 0)))))"#.repeat(2_000).replace("$t5", "5"),
+        r#"(type (instance TYPES (export "f" (func (param "x" $t5)))))"#.repeat(2_000),
+    ] {
+        refused(&unfolding(&users), Rule::SizeLimit, "too much work to validate");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_component_of_many_plain_parts_is_valid() {
+    let inner = r#"(component $inner
+        (type $row (record (field "name" string) (field "tags" (list string)) (field "at" (tuple u64 u32))))
+        (import "api" (instance (type (tuple u8 u8)) (export "f" (func (param "x" (list u8)) (result (result string)))))))"#;
+    let api =
+        r#"(import "test:a/api" (instance $api (export "f" (func (param "x" (list u8)) (result (result string))))))"#;
+    let instances = r#"(instance (instantiate $inner (with "api" (instance $api))))"#.repeat(1_000);
+    let composed = wat::parse_str(format!("(component {api} {inner} {instances})")).unwrap();
+    survey(&composed).unwrap();
 }
 
 #[test]

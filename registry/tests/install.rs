@@ -327,6 +327,28 @@ async fn a_refused_consent_suspends_the_version() {
 }
 
 #[tokio::test]
+async fn a_version_that_was_refused_or_suspended_gives_no_consent() {
+    let house = house().await;
+    let old = house.install(with_manifest(&echo(), version("0.1.0", json!({})))).await.version.skill;
+    let wider = with_manifest(&reads_scratch(), version("0.2.0", json!({ "scratch": true })));
+    let InstallOutcome::AwaitingConsent(id) = house.install(wider).await.outcome else { panic!("not asked") };
+    let no = Answer { decision: HumanDecision::Reject, edited: None, note: None };
+    house.registry.consent(id, &no, operator()).await.unwrap();
+    // The last active version goes, and what was refused must not take its place as what was agreed to.
+    let mut change = Change::new();
+    change.write(Write::SetSkillState(old, SkillState::Suspended));
+    assert_eq!(house.store.commit(change).await.unwrap(), Committed::Applied);
+    let again = with_manifest(&reads_scratch(), version("0.3.0", json!({ "scratch": true })));
+    let InstallOutcome::AwaitingConsent(id) = house.install(again).await.outcome else { panic!("not asked again") };
+    let asked = house.store.approval(id).await.unwrap().unwrap();
+    assert_eq!((&asked.payload["wants"], &asked.payload["before"]), (&json!(["scratch"]), &Value::Null));
+    assert!(asked.reason.contains("no version of it that is active now has been agreed to"), "{}", asked.reason);
+    // What wishes for nothing asks nothing.
+    let plain = with_manifest(&echo(), version("0.4.0", json!({})));
+    assert_eq!(house.install(plain).await.outcome, InstallOutcome::New);
+}
+
+#[tokio::test]
 async fn a_suspension_counts_at_the_next_load_and_search() {
     let house = house().await;
     let skill =

@@ -5,6 +5,7 @@
 
 use chimera_core::machine::Refused;
 use chimera_core::ports::PortError;
+use chimera_registry::Unfit;
 
 /// Why an agent did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,15 @@ impl AgentError {
             Self::Conflict(_) => AgentErrorKind::Conflict,
             Self::Invalid(_) => AgentErrorKind::Invalid,
             Self::Unavailable(_) => AgentErrorKind::Unavailable,
+        }
+    }
+
+    /// A value that was asked for and is not what its schema says, or could not be looked at in time.
+    pub(crate) fn unfit(unfit: Unfit, about: &str) -> Self {
+        let message = format!("{about}: {unfit}");
+        match unfit {
+            Unfit::Misfit(_) => Self::Invalid(message),
+            Unfit::Late => Self::Unavailable(message),
         }
     }
 }

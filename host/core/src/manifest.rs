@@ -4,6 +4,7 @@
 //! afterwards; [`Manifest::from_value`] is the only way in and validates everything. It grants nothing: an operator's
 //! grant does. Called by the registry, the sandbox's capability gate and the planner.
 
+use crate::json::{MAX_DEPTH, is_deeper_than};
 use crate::skill::{SkillName, is_kebab_word};
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub const MANIFEST_SECTION: &str = "chimera:manifest";
 /// Largest manifest in bytes.
 pub const MAX_MANIFEST_BYTES: usize = 512 * 1024;
+/// Deepest nesting of a manifest: a schema, an input or an answer inside it, and what is around them.
+const MAX_MANIFEST_DEPTH: usize = MAX_DEPTH + 8;
 /// The one manifest format that this host reads.
 pub const MANIFEST_FORMAT: u32 = 1;
 
@@ -315,6 +318,9 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] with the field, the problem and what to write instead.
     pub fn from_value(value: Value) -> Result<Self, ManifestError> {
+        if is_deeper_than(&value, MAX_MANIFEST_DEPTH) {
+            return Err(ManifestError::new("manifest", format!("is nested deeper than {MAX_MANIFEST_DEPTH}")));
+        }
         let manifest: Self =
             serde_json::from_value(value).map_err(|e| ManifestError::new("manifest", e.to_string()))?;
         manifest.validate()?;
@@ -447,9 +453,8 @@ fn validate_schema(field: &str, schema: &Value) -> Result<(), ManifestError> {
     if !schema.is_object() {
         return Err(ManifestError::new(field, "must be a JSON Schema object"));
     }
-    jsonschema::validator_for(schema).map(|_| ()).map_err(|e| {
-        ManifestError::new(field, format!("is not a JSON Schema: {}", crate::text::truncated(e.to_string(), 300)))
-    })
+    crate::schema::admit(schema)
+        .map_err(|problem| ManifestError::new(field, format!("is not a JSON Schema that can be used here: {problem}")))
 }
 
 fn validate_selftests(selftests: &[SelfTest]) -> Result<(), ManifestError> {
@@ -458,6 +463,10 @@ fn validate_selftests(selftests: &[SelfTest]) -> Result<(), ManifestError> {
     }
     for test in selftests {
         check_text("selftest.name", &test.name, 200)?;
+        if is_deeper_than(&test.input, MAX_DEPTH) {
+            let problem = format!("its input is nested deeper than {MAX_DEPTH}");
+            return Err(ManifestError::new(format!("selftest.{}", test.name), problem));
+        }
         if test.expect.is_some() && test.expect_failure.is_some() {
             return Err(ManifestError::new(
                 format!("selftest.{}", test.name),

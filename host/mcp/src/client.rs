@@ -5,8 +5,9 @@
 //! capability, so a server can ask nothing of this side. Called by the pool.
 
 use crate::config::ServerConfig;
-use crate::tool::{MAX_DEPTH, MAX_TOOLS, Request, ServerTool, ToolTable, is_deeper_than};
+use crate::tool::{MAX_TOOLS, Request, ServerTool, ToolTable};
 use crate::wire::{Fault, Watched};
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::ports::ToolAnswer;
 use chimera_core::text::{printable, truncated};
 use rmcp::model::{

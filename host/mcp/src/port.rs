@@ -8,19 +8,22 @@ use crate::client::{Age, Answered, CallError, Live};
 use crate::config::{Idempotency, ServerConfig};
 use crate::gateway::{Inner, grant_command};
 use crate::ledger::{Begun, Decision, Ledger, MAX_ROUNDS, Outcome, Passed, Wanted, refused};
-use crate::tool::{KeyPlace, MAX_DEPTH, Request, ServerTool, is_deeper_than};
+use crate::tool::{KeyPlace, Request, ServerTool};
 use async_trait::async_trait;
 use chimera_core::effect::SentKey;
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes as core_codes};
 use chimera_core::grant::{Grant, ToolMode, ToolPolicy, Want, covering};
 use chimera_core::ids::{ApprovalId, LeaseId};
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::manifest::McpSlot;
 use chimera_core::ports::{HostError, Invocation, McpPort, ToolAnswer, ToolCall, ToolInfo};
+use chimera_core::schema::{check, check_in_passing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Codes of the failures that only the gateway gives.
 pub mod codes {
@@ -42,6 +45,8 @@ pub mod codes {
 
 /// What is kept of a call's time for the commits after the send.
 const RESERVE: Duration = Duration::from_millis(200);
+/// Longest time that the check of arguments is waited for.
+const CHECK_TIME: Duration = Duration::from_secs(2);
 /// Largest arguments in bytes of JSON.
 const MAX_ARGUMENT_BYTES: usize = 1024 * 1024;
 
@@ -169,9 +174,18 @@ impl GatewayPort {
     }
 
     /// The arguments, against the schema that the skill was shown.
-    fn check(&self, tool: &ServerTool, server: &str, arguments: &Value) -> Result<(), Failure> {
-        let shown = tool.for_skill(self.idempotency(server));
-        chimera_core::json::check_schema(&shown.input_schema, arguments)
+    async fn check(&self, tool: &ServerTool, server: &str, arguments: &Value) -> Result<(), Failure> {
+        let shown = tool.for_skill(self.idempotency(server)).input_schema;
+        let checked = match check_in_passing(&shown, arguments) {
+            Some(checked) => Some(checked),
+            None => check_apart(shown, arguments.clone()).await,
+        };
+        let late = || {
+            let message = format!("to hold the arguments of `{}` against its schema took too long", tool.info.name);
+            Failure::new(FailureKind::Transient, core_codes::HOST, message)
+        };
+        checked
+            .ok_or_else(late)?
             .map_err(|problem| invalid(&tool.info.name, &format!("do not fit its schema: {problem}")))
     }
 
@@ -188,7 +202,7 @@ impl GatewayPort {
     async fn read(&self, call: &ToolCall, granted: &Granted, deadline: Instant) -> Result<ToolAnswer, HostError> {
         let until = self.until(&granted.server, deadline);
         let (live, tool) = self.inspect(call, granted, until).await?;
-        self.check(&tool, &granted.server, &call.arguments)?;
+        self.check(&tool, &granted.server, &call.arguments).await?;
         let request = request(&tool, &call.arguments, None)?;
         let answered = live.call(request, until).await.map_err(|error| failure(&granted.server, &error))?;
         match answered.cut {
@@ -220,23 +234,23 @@ impl GatewayPort {
             };
             let passed = match decision {
                 Decision::Gate(place) => {
-                    self.check(&tool, &granted.server, &call.arguments)?;
+                    self.check(&tool, &granted.server, &call.arguments).await?;
                     suspended(self.ledger.gate(&wanted, place).await)?
                 }
                 Decision::AskAboutDivergence(place, earlier) => {
-                    self.check(&tool, &granted.server, &call.arguments)?;
+                    self.check(&tool, &granted.server, &call.arguments).await?;
                     suspended(self.ledger.ask_about_divergence(&wanted, place, &earlier).await)?
                 }
                 Decision::Send(place, allowed) => {
                     // What a human wrote is checked like what the guest wrote.
                     let arguments = allowed.as_ref().map_or(&call.arguments, |(arguments, _)| arguments);
-                    match self.check(&tool, &granted.server, arguments) {
+                    match self.check(&tool, &granted.server, arguments).await {
                         Ok(()) => {
                             let key = self.sent_key(&tool, &granted.server);
                             self.ledger.intend(&wanted, place, allowed, key).await.map_err(HostError::ending)?
                         }
                         // The guest cannot mend what a human wrote; only a human can.
-                        Err(problem) if *arguments != call.arguments => {
+                        Err(problem) if *arguments != call.arguments && problem.kind == FailureKind::InvalidInput => {
                             suspended(self.ledger.gate_again(&wanted, place, &problem.message).await)?
                         }
                         Err(problem) => return Err(problem.into()),
@@ -404,6 +418,22 @@ impl Sent {
             Err(error) => Self::Unknown(error),
         }
     }
+}
+
+/// A server's schema can be much work: not on the runtime's own threads, and a few at a time. How much it can be at most is
+/// bounded by [`chimera_core::schema`]. None when it was not done in time.
+async fn check_apart(schema: Value, arguments: Value) -> Option<Result<(), String>> {
+    static PLACES: Semaphore = Semaphore::const_new(4);
+    let checked = async move {
+        let place = PLACES.acquire().await.ok()?;
+        let checked = tokio::task::spawn_blocking(move || {
+            // A check that nobody waits for any more still has its place.
+            let _place = place;
+            check(&schema, &arguments)
+        });
+        checked.await.ok()
+    };
+    tokio::time::timeout(CHECK_TIME, checked).await.ok().flatten()
 }
 
 fn suspended<T>(asked: Result<Passed<ApprovalId>, HostError>) -> Result<Passed<T>, HostError> {

@@ -5,6 +5,7 @@
 
 use crate::config::Idempotency;
 use chimera_core::digest::Digest;
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::ports::ToolInfo;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,8 +19,6 @@ const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 128;
 /// Longest description that is shown; the pin covers all of it.
 const MAX_DESCRIPTION_BYTES: usize = 4 * 1024;
-/// Deepest nesting of arguments, schemas and answers.
-pub(crate) const MAX_DEPTH: usize = 64;
 
 /// A tool of a server, for the operator who may grant it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -114,16 +113,6 @@ impl Request {
         }
         Some(Self { tool: tool.to_owned(), arguments, meta })
     }
-}
-
-/// Is the value nested deeper than `most`? Stops looking there, so it cannot exhaust the stack.
-pub(crate) fn is_deeper_than(value: &Value, most: usize) -> bool {
-    let mut children: Box<dyn Iterator<Item = &Value>> = match value {
-        Value::Array(items) => Box::new(items.iter()),
-        Value::Object(map) => Box::new(map.values()),
-        _ => return false,
-    };
-    most == 0 || children.any(|child| is_deeper_than(child, most - 1))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use chimera_core::campaign::{CampaignState, start_step};
 use chimera_core::change::{Change, Context, Guard, Outbox, OutboxTopic, Write};
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::ApprovalId;
-use chimera_core::json::check_schema;
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::machine::{TaskEvent, settle_effect};
 use chimera_core::plan::StepState;
 use chimera_core::ports::ApprovalFilter;
@@ -22,7 +22,7 @@ use chimera_core::skill::SkillRef;
 use chimera_core::task::{Task, TaskState};
 use chimera_core::template::Reference;
 use chimera_core::text::truncated;
-use chimera_registry::{ConsentError, Registry};
+use chimera_registry::{ConsentError, Registry, check_value_soon};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Hitl {
         answer.note = answer.note.map(|note| truncated(note, MAX_NOTE_BYTES));
         for attempt in 0..MAX_TRIES {
             let approval = self.open(id).await?;
-            check_answer(&approval, &answer)?;
+            check_answer(&approval, &answer).await?;
             let decided = match approval.kind {
                 ApprovalKind::Consent => self.consent(&approval, &answer, actor.clone()).await?,
                 ApprovalKind::Question => self.question(&approval, &answer, actor.clone()).await?,
@@ -337,10 +337,13 @@ fn event(approval: &Approval, action: &str, review: ReviewStatus, detail: Value,
 }
 
 /// Does the answer fit the kind of question?
-fn check_answer(approval: &Approval, answer: &Answer) -> Result<(), AgentError> {
+async fn check_answer(approval: &Approval, answer: &Answer) -> Result<(), AgentError> {
     let invalid = |text: String| Err(AgentError::Invalid(text));
     if answer.edited.as_ref().is_some_and(|edited| edited.to_string().len() > MAX_EDITED_BYTES) {
         return invalid(format!("`edited` is larger than {MAX_EDITED_BYTES} bytes"));
+    }
+    if answer.edited.as_ref().is_some_and(|edited| is_deeper_than(edited, MAX_DEPTH)) {
+        return invalid(format!("`edited` is nested deeper than {MAX_DEPTH}: flatten it"));
     }
     match (approval.kind, answer.decision, &answer.edited) {
         (ApprovalKind::Question, HumanDecision::Approve, None) => {
@@ -348,8 +351,9 @@ fn check_answer(approval: &Approval, answer: &Answer) -> Result<(), AgentError> 
         }
         (ApprovalKind::Question, HumanDecision::Approve, Some(value)) => {
             let schema = approval.payload.get("schema").cloned().unwrap_or(Value::Bool(true));
-            check_schema(&schema, value)
-                .map_err(|problem| AgentError::Invalid(format!("the answer does not fit: {problem}")))
+            check_value_soon(&schema, value)
+                .await
+                .map_err(|problem| AgentError::unfit(problem, "the answer does not fit"))
         }
         (ApprovalKind::Question, HumanDecision::Retry, _) => {
             invalid("a question is answered or rejected; \"retry\" means nothing here".to_owned())

@@ -42,3 +42,14 @@ async fn an_answer_that_meets_the_parking_of_its_task_is_made_anew() {
     assert_eq!(house.scheduler.task(leased.task.id).await.expect("there").state, TaskState::Queued, "it is woken");
     assert!(house.open_questions().await.is_empty());
 }
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_read_again_is_refused() {
+    let (house, _leased, asked) = asking().await;
+    let deep = (0..MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+    let answer = Answer { edited: Some(json!({ "text": deep })), ..yes() };
+    let error = house.hitl.decide(asked.id, answer, operator()).await.expect_err("deep");
+    assert_eq!(error.kind(), AgentErrorKind::Invalid);
+    assert!(error.to_string().contains("nested deeper than 64"), "{error}");
+    assert_eq!(house.open_questions().await.len(), 1);
+}

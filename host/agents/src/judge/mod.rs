@@ -18,7 +18,7 @@ use chimera_core::failure::FailureKind;
 use chimera_core::ids::TaskId;
 use chimera_core::machine::TaskEvent;
 use chimera_core::task::TaskState;
-use chimera_core::verdict::{CheckResult, Decision, Verdict};
+use chimera_core::verdict::{CheckResult, Decision};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -100,13 +100,8 @@ impl Judge {
         let spec = self.scheduler.spec_of(&task).await?;
         let id = task.id;
         let case = Case::read(&self.scheduler, task, spec).await?;
-        let decided = tokio::task::spawn_blocking(move || validator::decide(&case));
         let left = VERDICT_CAP.saturating_sub(started.elapsed());
-        let mut verdict = match tokio::time::timeout(left, decided).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(_)) => escalated("the checks themselves failed"),
-            Err(_) => escalated("the checks took longer than a verdict may"),
-        };
+        let mut verdict = validator::decide_apart(case, left).await;
         verdict.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         failpoint::hit("judge.before_verdict");
         let event = TaskEvent::Judged { verdict };
@@ -144,7 +139,8 @@ impl Judge {
         };
         outcome.confidence = confidence.map_or(outcome.confidence, |given| given.min(outcome.confidence));
         let spec = self.scheduler.spec_of(&task).await?;
-        let verdict = validator::decide(&Case::read(&self.scheduler, task, spec).await?);
+        let case = Case::read(&self.scheduler, task, spec).await?;
+        let verdict = validator::decide_apart(case, VERDICT_CAP).await;
         let failed: Vec<String> = verdict
             .checks
             .iter()
@@ -169,8 +165,4 @@ fn evaluate_failure(code: &str) -> Evaluation {
         FailureKind::Denied | FailureKind::Security | FailureKind::Poison => (true, "a human decides"),
     };
     Evaluation { approved: false, escalation, notes: format!("{}: {what}", failure.kind.as_str()) }
-}
-
-fn escalated(reason: &str) -> Verdict {
-    Verdict { decision: Decision::Escalate, confidence: 0.0, reason: reason.to_owned(), checks: Vec::new(), took_ms: 0 }
 }

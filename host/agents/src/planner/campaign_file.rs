@@ -6,6 +6,7 @@
 
 use crate::error::AgentError;
 use chimera_core::campaign::{CampaignPolicy, MAX_GOAL_BYTES, MAX_INPUT_BYTES};
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::manifest::Limits;
 use chimera_core::plan::MAX_STEPS;
 use chimera_core::skill::SkillName;
@@ -213,7 +214,7 @@ impl NewCampaign {
                     format!("`{shown}` is not an input's name: use 1 to 64 letters, digits, `_` or `-`"),
                 ));
             }
-            if depth(value) > 64 {
+            if is_deeper_than(value, MAX_DEPTH) {
                 return Err(invalid(&format!("inputs.{name}"), "is nested more than 64 deep: flatten it"));
             }
         }
@@ -286,6 +287,15 @@ fn validate_steps(steps: &[ExplicitStep]) -> Result<(), AgentError> {
             ));
         }
         parse_skill(&step.skill).map_err(|problem| invalid(&format!("steps.{}.skill", step.id), problem))?;
+        let mut values = step
+            .input
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .chain(step.expect.iter().map(|expect| ("expect", expect)));
+        if let Some((name, _)) = values.find(|(_, value)| is_deeper_than(value, MAX_DEPTH)) {
+            let shown = truncated(printable(name), 80);
+            return Err(invalid(&format!("steps.{}.{shown}", step.id), "is nested more than 64 deep: flatten it"));
+        }
     }
     Ok(())
 }
@@ -319,14 +329,6 @@ fn json_size(map: &Map<String, Value>) -> usize {
     match serde_json::to_writer(&mut counter, map) {
         Ok(()) => counter.0,
         Err(_) => usize::MAX,
-    }
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
     }
 }
 

@@ -61,7 +61,9 @@ impl Decomposer {
     /// `invalid-input` with [`UNPLANNABLE`] when goal or steps make no plan (the message says what to write instead);
     /// `transient` when the truth or the index cannot be read, or with [`PLAN_TIMEOUT`].
     pub async fn plan(&self, campaign: &Campaign) -> Result<Plan, Failure> {
-        match tokio::time::timeout(PLAN_CAP, self.plan_uncapped(campaign)).await {
+        let (planner, campaign) = (self.clone(), campaign.clone());
+        let planned = apart(async move { planner.plan_uncapped(&campaign).await });
+        match tokio::time::timeout(PLAN_CAP, planned).await {
             Ok(planned) => planned,
             Err(_) => Err(Failure::new(
                 FailureKind::Transient,
@@ -89,7 +91,8 @@ impl Decomposer {
     /// As [`Decomposer::plan`].
     pub async fn check_explicit(&self, steps: &[ExplicitStep], inputs: &Map<String, Value>) -> Result<(), Failure> {
         let catalogue = Catalogue::read(self.truth.as_ref()).await.map_err(|error| host_failure(&error.message))?;
-        plan_explicit(steps, inputs, &catalogue).map(|_| ())
+        let (steps, inputs) = (steps.to_vec(), inputs.clone());
+        apart(async move { plan_explicit(&steps, &inputs, &catalogue).map(|_| ()) }).await
     }
 
     async fn plan_goal(&self, campaign: &Campaign, catalogue: &Catalogue) -> Result<Plan, Failure> {
@@ -114,6 +117,15 @@ impl Decomposer {
         let plan = Binder::new(campaign, catalogue, selection.background).bind(selection.parts);
         plan.check(&campaign.inputs).map_err(|error| unplannable(error.to_string()))
     }
+}
+
+/// Planning holds values against schemas of strangers: not on the runtime's own threads.
+async fn apart<T: Send + 'static>(
+    planning: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Handle::current();
+    let planned = tokio::task::spawn_blocking(move || runtime.block_on(planning)).await;
+    planned.unwrap_or_else(|_| Err(host_failure("planning stopped")))
 }
 
 fn plan_explicit(steps: &[ExplicitStep], inputs: &Map<String, Value>, catalogue: &Catalogue) -> Result<Plan, Failure> {

@@ -237,14 +237,29 @@ impl Scheduler {
         Ok(Turn::Idle)
     }
 
-    /// Puts right what a killed process left: lifts claims, ends the leases of this host's own workers without blame, and
-    /// fills the queue. To be called once at the start, by the only process that owns the data.
+    /// Puts right what a killed process left: lifts claims, ends the leases of this host's own workers (each counts as a
+    /// restart of the host: who was stopped properly has left none), and fills the queue. To be called once at the start,
+    /// by the only process that owns the data.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn recover(&self, local_workers: &BTreeSet<AgentId>) -> Result<(), AgentError> {
         self.truth().release_outbox_claims().await?;
         self.queue().release_claims().await?;
+        self.end_leases(local_workers, LeaseEnd::HostRestarted).await?;
+        self.redrive_turn().await.map(|_| ())
+    }
+
+    /// Gives back what this host's own workers held when they were told to stop: that is nobody's fault and counts
+    /// against no task. To be called when no run is going on any more.
+    ///
+    /// # Errors
+    /// `Unavailable`; what is not given back counts as a restart of the host at the next start.
+    pub(crate) async fn give_back(&self, local_workers: &BTreeSet<AgentId>) -> Result<(), AgentError> {
+        self.end_leases(local_workers, LeaseEnd::HostStopped).await
+    }
+
+    async fn end_leases(&self, local_workers: &BTreeSet<AgentId>, cause: LeaseEnd) -> Result<(), AgentError> {
         let filter = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
         loop {
             let running = self.truth().tasks(&filter).await?;
@@ -256,8 +271,7 @@ impl Scheduler {
             }
             let mut moved = 0;
             for task in orphans {
-                let event = TaskEvent::LeaseExpired { cause: LeaseEnd::HostRestarted };
-                match self.apply(task.id, event, Actor::System).await {
+                match self.apply(task.id, TaskEvent::LeaseExpired { cause }, Actor::System).await {
                     Ok(_) => moved += 1,
                     Err(error) if error.kind() == AgentErrorKind::Conflict => {}
                     Err(error) => return Err(error),
@@ -267,7 +281,7 @@ impl Scheduler {
                 break;
             }
         }
-        self.redrive_turn().await.map(|_| ())
+        Ok(())
     }
 }
 

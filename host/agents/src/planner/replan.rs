@@ -17,6 +17,7 @@ use chimera_core::plan::{Step, StepState};
 use chimera_core::skill::{SkillRef, SkillVersion};
 use chimera_core::task::{Task, TaskSpec, TaskState};
 use chimera_core::template::Reference;
+use chimera_registry::check_value_soon;
 use serde_json::{Value, json};
 
 impl Scheduler {
@@ -116,27 +117,33 @@ impl Scheduler {
             .versions(&step.planned.skill.name)
             .iter()
             .filter(|version| !tried.contains(&version.skill))
-            .find(|version| wanted.is_met_by(version));
-        if let Some(version) = same_name {
+            .filter(|version| wanted.is_met_by(version));
+        for version in same_name {
+            if !wanted.gives_what_it_takes(version).await {
+                continue;
+            }
             let why = format!("{} takes the same input and gives the same output", version.skill);
             return Ok(Some(Alternative { skill: version.clone(), why }));
         }
         let hits = self.decomposer().index().search(&step.planned.title, 8).await.unwrap_or_default();
-        let other = catalogue
+        let others = catalogue
             .rank(&step.planned.title, &hits)
             .into_iter()
             .filter(|choice| choice.score >= CHOOSE_AT)
             .filter(|choice| {
                 choice.version.skill.name != step.planned.skill.name && !tried.contains(&choice.version.skill)
             })
-            .find(|choice| wanted.is_met_by(choice.version));
-        Ok(other.map(|choice| Alternative {
-            skill: choice.version.clone(),
-            why: format!(
-                "{} fits “{}” with score {:.2}, takes its input and gives what later steps need",
-                choice.version.skill, step.planned.title, choice.score
-            ),
-        }))
+            .filter(|choice| wanted.is_met_by(choice.version));
+        for choice in others {
+            if wanted.gives_what_it_takes(choice.version).await {
+                let why = format!(
+                    "{} fits “{}” with score {:.2}, takes its input and gives what later steps need",
+                    choice.version.skill, step.planned.title, choice.score
+                );
+                return Ok(Some(Alternative { skill: choice.version.clone(), why }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -180,11 +187,14 @@ impl<'a> Wanted<'a> {
         Self { input: &spec.input, failed, fields }
     }
 
+    /// Is the step's input one for the candidate?
+    async fn gives_what_it_takes(&self, candidate: &SkillVersion) -> bool {
+        check_value_soon(&candidate.manifest.io.input, self.input).await.is_ok()
+    }
+
+    /// Whether the candidate gives what is wanted, by its schemas alone.
     fn is_met_by(&self, candidate: &SkillVersion) -> bool {
         let manifest = &candidate.manifest;
-        if chimera_core::json::check_schema(&manifest.io.input, self.input).is_err() {
-            return false;
-        }
         let Some(failed) = self.failed else { return true };
         // A replacement never does more to the world than what it replaces, and never checks less.
         let new_gates = schema::gates(&manifest.io.output);

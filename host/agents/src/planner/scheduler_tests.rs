@@ -247,7 +247,7 @@ async fn a_task_that_kills_three_workers_is_poisoned_and_can_be_replayed() {
 }
 
 #[tokio::test]
-async fn recovery_gives_back_what_a_killed_process_held_without_blame() {
+async fn recovery_gives_back_what_a_killed_process_held_and_counts_the_restart() {
     let house = house().await;
     house.start(campaign_of("Find trends in these posts")).await;
     let held = house.lease().await.expect("a task");
@@ -257,7 +257,11 @@ async fn recovery_gives_back_what_a_killed_process_held_without_blame() {
     house.scheduler.recover(&mine).await.expect("recovers");
     house.settle().await;
     let again = house.lease().await.expect("ready again");
-    assert_eq!((again.task.id, again.task.attempt, again.task.deaths), (held.task.id, 2, 0));
+    assert_eq!((again.task.id, again.task.attempt), (held.task.id, 2));
+    assert_eq!((again.task.deaths, again.task.restarts), (0, 1), "nobody said that the host would stop");
+    house.scheduler.give_back(&BTreeSet::from([house.worker])).await.expect("given back");
+    let queued = house.scheduler.task(held.task.id).await.expect("read");
+    assert_eq!((queued.state, queued.deaths, queued.restarts), (TaskState::Queued, 0, 1), "a stop does not count");
 }
 
 #[tokio::test]
@@ -379,6 +383,28 @@ async fn assigning_twice_is_one_task_and_other_content_is_refused() {
     assert_eq!(task.state, TaskState::Approved);
     let bad = house.scheduler.assign(TaskId::new(&SystemIds), assign_spec(&[]), 10, None, operator()).await;
     assert_eq!(bad.expect_err("priority").kind(), AgentErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_again_is_not_assigned() {
+    let house = house().await;
+    let deep = (0..=64).fold(json!(1), |inner, _| json!([inner]));
+    for spec in [
+        AssignSpec { input: json!({ "texts": ["x"], "more": deep }), ..assign_spec(&["x"]) },
+        AssignSpec { expect: Some(deep.clone()), ..assign_spec(&["x"]) },
+    ] {
+        let error = house.scheduler.assign(TaskId::new(&SystemIds), spec, 5, None, operator()).await.expect_err("deep");
+        assert_eq!(error.kind(), AgentErrorKind::Invalid);
+        assert!(error.to_string().contains("nested deeper than 64"), "{error}");
+    }
+    let mut new =
+        NewCampaign::from_yaml("goal: x\nsteps: [{ id: a, skill: chimera/summarize, input: { texts: [x] } }]")
+            .expect("readable");
+    if let Some(step) = new.explicit.as_mut().and_then(|steps| steps.first_mut()) {
+        step.expect = Some(deep);
+    }
+    let error = house.scheduler.create_campaign(new, operator()).await.expect_err("deep");
+    assert!(error.to_string().contains("steps.a.expect"), "{error}");
 }
 
 #[tokio::test]

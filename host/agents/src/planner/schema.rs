@@ -5,10 +5,14 @@
 //! cannot tell, it says "does not fit", and the planner asks. Called by the decomposer and the replanner.
 
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 /// How many references and levels are followed before giving up.
 const MAX_DEPTH: usize = 24;
+/// How many schemas are compared or looked at for one answer: a few that refer to each other make an endless number of
+/// paths.
+const MAX_COMPARED: u32 = 10_000;
 
 /// One top-level property of an object schema.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +85,8 @@ pub(crate) fn standalone(root: &Value, schema: &Value) -> Value {
     Value::Object(map)
 }
 
-/// Is the value valid for one property of a schema?
+/// Is the value valid for one property of a schema? Bounded work, but not always little: planning runs off the runtime's
+/// threads.
 ///
 /// # Errors
 /// What does not fit.
@@ -142,13 +147,14 @@ pub(crate) struct Place<'s> {
 /// Is every value of `given` of a type and shape that `taken` admits? Ranges, lengths and patterns are not compared:
 /// they are checked on the value itself when the step starts.
 pub(crate) fn fits(given: Place<'_>, taken: Place<'_>) -> bool {
-    fits_within(given, taken, 0)
+    fits_within(given, taken, 0, &Cell::new(MAX_COMPARED))
 }
 
-fn fits_within(given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
-    if depth > MAX_DEPTH {
+fn fits_within(given: Place<'_>, taken: Place<'_>, depth: usize, left: &Cell<u32>) -> bool {
+    if depth > MAX_DEPTH || left.get() == 0 {
         return false;
     }
+    left.set(left.get() - 1);
     let wanted = branches(taken.root, taken.schema);
     if wanted.iter().any(|branch| says_nothing(branch)) {
         return true;
@@ -164,6 +170,7 @@ fn fits_within(given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
                             Place { root: given.root, schema: given_branch },
                             Place { root: taken.root, schema: branch },
                             depth,
+                            left,
                         )
                 })
             })
@@ -186,7 +193,7 @@ fn admits_type(root: &Value, schema: &Value, name: &str) -> bool {
     types(root, schema).is_some_and(|types| types.contains(name) || (name == "integer" && types.contains("number")))
 }
 
-fn fits_shape(name: &str, given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
+fn fits_shape(name: &str, given: Place<'_>, taken: Place<'_>, depth: usize, left: &Cell<u32>) -> bool {
     if let Some(allowed) = taken.schema.get("enum").and_then(Value::as_array) {
         let Some(offered) = given.schema.get("enum").and_then(Value::as_array) else { return false };
         return offered.iter().all(|value| allowed.contains(value));
@@ -199,14 +206,15 @@ fn fits_shape(name: &str, given: Place<'_>, taken: Place<'_>, depth: usize) -> b
                 Place { root: given.root, schema: offered },
                 Place { root: taken.root, schema: wanted },
                 depth + 1,
+                left,
             ),
         },
-        "object" => fits_object(given, taken, depth),
+        "object" => fits_object(given, taken, depth, left),
         _ => true,
     }
 }
 
-fn fits_object(given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
+fn fits_object(given: Place<'_>, taken: Place<'_>, depth: usize, left: &Cell<u32>) -> bool {
     let map = |schema: &Value| schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let names = |schema: &Value| -> BTreeSet<String> {
         let list = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -219,7 +227,7 @@ fn fits_object(given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
     }
     wanted.iter().all(|(name, schema)| {
         offered.get(name).is_none_or(|found| {
-            fits_within(Place { root: given.root, schema: found }, Place { root: taken.root, schema }, depth + 1)
+            fits_within(Place { root: given.root, schema: found }, Place { root: taken.root, schema }, depth + 1, left)
         })
     })
 }
@@ -227,23 +235,25 @@ fn fits_object(given: Place<'_>, taken: Place<'_>, depth: usize) -> bool {
 /// Paths of the boolean properties marked `"x-chimera-gate": true`: an output is only good if all of them are true.
 pub(crate) fn gates(root: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    collect_gates(root, root, "", 0, &mut found);
+    collect_gates(root, root, "", 0, &mut found, &mut { MAX_COMPARED });
     found
 }
 
-fn collect_gates(root: &Value, schema: &Value, path: &str, depth: usize, found: &mut Vec<String>) {
+fn collect_gates(root: &Value, schema: &Value, path: &str, depth: usize, found: &mut Vec<String>, left: &mut u32) {
     if depth > 6 || found.len() >= 64 {
         return;
     }
     let schema = resolve(root, schema);
     let Some(map) = schema.get("properties").and_then(Value::as_object) else { return };
     for (name, property) in map {
+        let Some(rest) = left.checked_sub(1) else { return };
+        *left = rest;
         let here = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
         let marked = |node: &Value| node.get("x-chimera-gate") == Some(&json!(true));
         if marked(property) || marked(resolve(root, property)) {
             found.push(here);
         } else {
-            collect_gates(root, property, &here, depth + 1, found);
+            collect_gates(root, property, &here, depth + 1, found, left);
         }
     }
 }
@@ -285,14 +295,27 @@ mod tests {
     #[test]
     fn references_are_followed_and_loops_end() {
         let root = json!({"type": "object", "properties": {"posts": {"type": "array", "items": {"$ref": "#/$defs/P"}}},
-            "$defs": {"P": {"type": "object", "properties": {"next": {"$ref": "#/$defs/P"}}}, "L": {"$ref": "#/$defs/L"}}});
+            "$defs": {"P": {"type": "object", "properties": {"next": {"$ref": "#/$defs/P"}}}}});
         let posts = property(&root, "posts").expect("there");
         assert_eq!(posts.need, Need::Optional);
         let place = Place { root: &root, schema: posts.schema };
         assert!(!fits(place, place), "a shape without end cannot be compared, and that ends");
-        let looped = json!({"$ref": "#/$defs/L"});
-        assert!(types(&root, &looped).is_none());
+        let looped = json!({"$defs": {"L": {"$ref": "#/$defs/L"}}, "$ref": "#/$defs/L"});
+        assert!(types(&looped, &looped).is_none());
+        assert!(check_property(&looped, &looped, &json!(1)).is_err(), "and cannot be used");
         check_property(&root, posts.schema, &json!([{"next": {}}])).expect("definitions come along");
+    }
+
+    #[test]
+    fn comparing_and_looking_for_gates_end_soon() {
+        let again: Map<String, Value> = (0..100).map(|at| (format!("p{at}"), json!({"$ref": "#"}))).collect();
+        let wide = json!({"type": "object", "properties": again});
+        assert!(gates(&wide).is_empty());
+        assert!(!fit(&wide, &wide), "too much to compare does not fit");
+        let branch =
+            |at: u32| json!({"type": "object", "title": at, "properties": {"x": {"$ref": "#"}, "y": {"$ref": "#"}}});
+        let choices = json!({"anyOf": [branch(0), branch(1), branch(2)]});
+        assert!(!fit(&choices, &choices));
     }
 
     #[test]

@@ -13,10 +13,12 @@ use chimera_core::change::{Change, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, LeaseId, SpecId, TaskId};
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::machine::TaskEvent;
 use chimera_core::ports::Queued;
 use chimera_core::task::{Lease, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
+use chimera_registry::check_value_soon;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -125,6 +127,8 @@ impl Scheduler {
         if priority > 9 {
             return Err(AgentError::Invalid(format!("priority {priority} is outside 0 to 9")));
         }
+        check_depth("spec.input", Some(&spec.input))?;
+        check_depth("spec.expect", spec.expect.as_ref())?;
         let shard = usize::from(id.as_uuid().as_bytes()[15]) % self.inner.assigning.len();
         let _alone = self.inner.assigning[shard].lock().await;
         let catalogue = Catalogue::read(self.truth().as_ref()).await?;
@@ -132,8 +136,9 @@ impl Scheduler {
             return self.same_as_before(task, &spec, priority, deadline).await;
         }
         let version = catalogue.require(&spec.skill).map_err(AgentError::Invalid)?;
-        chimera_core::json::check_schema(&version.manifest.io.input, &spec.input)
-            .map_err(|problem| AgentError::Invalid(format!("the input does not fit {}: {problem}", version.skill)))?;
+        check_value_soon(&version.manifest.io.input, &spec.input)
+            .await
+            .map_err(|problem| AgentError::unfit(problem, &format!("the input does not fit {}", version.skill)))?;
         let cx = self.context(actor);
         let task_spec = TaskSpec {
             id: SpecId::new(cx.ids),
@@ -289,6 +294,14 @@ impl Scheduler {
             tracing::warn!(task = %item.task, %error, "a task could not be taken off the queue; it is seen again and skipped");
         }
     }
+}
+
+/// What is nested too deep could be stored and never read again.
+fn check_depth(field: &str, value: Option<&Value>) -> Result<(), AgentError> {
+    if value.is_some_and(|value| is_deeper_than(value, MAX_DEPTH)) {
+        return Err(AgentError::Invalid(format!("{field} is nested deeper than {MAX_DEPTH}: flatten it")));
+    }
+    Ok(())
 }
 
 enum Made {

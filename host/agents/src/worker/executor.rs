@@ -9,14 +9,12 @@ use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of};
 use crate::planner::LeasedTask;
 use chimera_core::clock::Clock;
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::json::check_schema;
 use chimera_core::manifest::Limits;
 use chimera_core::ports::{HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Lease, Usage};
-use chimera_registry::{LoadedSkill, Registry};
+use chimera_registry::{LoadedSkill, Registry, check_value};
 use chimera_sandbox::{RunEnd, RunReport, RunRequest, Sandbox};
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +22,6 @@ use std::time::{Duration, Instant};
 pub const TASK_CAP: Duration = Duration::from_secs(30);
 /// How long after its deadline a run may take to be dropped.
 const GRACE: Duration = Duration::from_millis(800);
-/// Schemas may be large and come from strangers: values over this size are checked off the runtime's threads.
-const CHECK_INLINE_BYTES: usize = 4 * 1024;
 
 /// What an executor works with.
 #[derive(Clone)]
@@ -130,9 +126,9 @@ impl Executor {
             }
         };
         let manifest = loaded.version.manifest.clone();
-        if let Err(problem) = check(&manifest.io.input, &spec.input, deadline).await {
+        if let Err(problem) = check_value(&manifest.io.input, &spec.input, deadline).await {
             let kind = FailureKind::InvalidInput;
-            return failed(Failure::new(kind, codes::INPUT_INVALID, format!("the input does not fit: {problem}")));
+            return failed(problem.into_failure(kind, codes::INPUT_INVALID, "the input does not fit"));
         }
         let request = RunRequest {
             task_id: leased.task.id.to_string(),
@@ -145,10 +141,11 @@ impl Executor {
         let ports = self.ports_for(leased, lease, &loaded, blame);
         let mut report = self.0.sandbox.run(&loaded.prepared, request, ports).await;
         if let RunEnd::Finished(outcome) = &report.end
-            && let Err(problem) = check(&manifest.io.output, &outcome.output, deadline + GRACE).await
+            && let Err(problem) = check_value(&manifest.io.output, &outcome.output, deadline + GRACE).await
         {
-            let message = format!("the output does not fit the skill's own schema: {problem}");
-            report.end = RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, message));
+            let about = "the output does not fit the skill's own schema";
+            let failure = problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, about);
+            report.end = RunEnd::Failed(failure);
         }
         report
     }
@@ -212,46 +209,6 @@ fn within(wanted: Limits, own: Limits) -> Limits {
         output_kb: wanted.output_kb.min(own.output_kb),
         mcp_calls: wanted.mcp_calls.min(own.mcp_calls),
     }
-}
-
-/// Checks a value against a schema within the deadline: a stranger's pattern may be slow on a stranger's text.
-async fn check(schema: &Value, value: &Value, deadline: Instant) -> Result<(), String> {
-    let is_small =
-        |value: &Value| value.as_object().is_none_or(|map| map.len() < 64) && size_under(value, CHECK_INLINE_BYTES);
-    if is_small(value) && size_under(schema, 4 * CHECK_INLINE_BYTES) {
-        return check_schema(schema, value);
-    }
-    let (schema, value) = (schema.clone(), value.clone());
-    let checked = tokio::task::spawn_blocking(move || check_schema(&schema, &value));
-    match tokio::time::timeout_at(deadline.into(), checked).await {
-        Ok(Ok(checked)) => checked,
-        Ok(Err(_)) => Err("the check itself failed".to_owned()),
-        Err(_) => Err("the check took too long".to_owned()),
-    }
-}
-
-/// Is the value's JSON text shorter than this, roughly? Stops as soon as it is not.
-fn size_under(value: &Value, most: usize) -> bool {
-    fn count(value: &Value, left: &mut usize) -> bool {
-        let own = match value {
-            Value::String(text) => text.len() + 2,
-            _ => 4,
-        };
-        match left.checked_sub(own) {
-            Some(rest) => *left = rest,
-            None => return false,
-        }
-        match value {
-            Value::Array(items) => items.iter().all(|item| count(item, left)),
-            Value::Object(map) => map.iter().all(|(key, item)| {
-                *left = left.saturating_sub(key.len() + 3);
-                count(item, left)
-            }),
-            _ => true,
-        }
-    }
-    let mut left = most;
-    count(value, &mut left)
 }
 
 fn failed(failure: Failure) -> RunReport {

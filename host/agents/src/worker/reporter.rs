@@ -5,6 +5,7 @@
 
 use super::executor::Executed;
 use crate::error::{AgentError, AgentErrorKind};
+use crate::judge::VERDICT_CAP;
 use crate::judge::validator::{self, Case};
 use crate::planner::scheduler::Scheduler;
 use chimera_core::approval::ApprovalState;
@@ -13,10 +14,12 @@ use chimera_core::change::{Change, Guard, Write};
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, LeaseId, TaskId};
+use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::machine::TaskEvent;
 use chimera_core::task::{Lease, Outcome, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
 use chimera_core::verdict::Decision;
+use chimera_registry::check_value_soon;
 use chimera_sandbox::RunEnd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -222,6 +225,9 @@ fn outcome_of(report: &ExternalReport) -> Result<Outcome, AgentError> {
     if !(0.0..=1.0).contains(&confidence) {
         return Err(AgentError::Invalid(format!("confidence {confidence} is outside 0 to 1")));
     }
+    if is_deeper_than(&report.result, MAX_DEPTH) {
+        return Err(AgentError::Invalid(format!("result is nested deeper than {MAX_DEPTH}: flatten it")));
+    }
     Ok(Outcome { output: report.result.clone(), confidence, evidence: Vec::new() })
 }
 
@@ -232,16 +238,16 @@ async fn check_output(
 ) -> Result<Result<(), Failure>, AgentError> {
     let versions = scheduler.truth().skills(Some(&spec.skill.name)).await?;
     let Some(version) = versions.iter().find(|version| version.skill == spec.skill) else { return Ok(Ok(())) };
-    Ok(chimera_core::json::check_schema(&version.manifest.io.output, &outcome.output).map_err(|problem| {
-        let message = format!("the output does not fit the skill's schema: {problem}");
-        Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, message)
+    Ok(check_value_soon(&version.manifest.io.output, &outcome.output).await.map_err(|problem| {
+        let about = "the output does not fit the skill's schema";
+        problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, about)
     }))
 }
 
 /// The judge decides from the same values in a moment, by the same function.
 async fn will_escalate(scheduler: &Scheduler, task: &Task, spec: &TaskSpec) -> Result<bool, AgentError> {
     let case = Case::read(scheduler, task.clone(), spec.clone()).await?;
-    Ok(validator::decide(&case).decision == Decision::Escalate)
+    Ok(validator::decide_apart(case, VERDICT_CAP).await.decision == Decision::Escalate)
 }
 
 /// The failure that an error code from outside means. `security` and `poison` are the host's alone to say.

@@ -61,6 +61,12 @@ async fn bad_reports_are_refused_or_fail_the_attempt() {
             AgentErrorKind::Invalid
         );
     }
+    let deep = (0..=MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+    let error = report_external(&house.scheduler, ExternalReport { result: deep, ..report(&leased) }, house.worker)
+        .await
+        .expect_err("could not be read again");
+    assert_eq!(error.kind(), AgentErrorKind::Invalid);
+    assert!(error.to_string().contains("nested deeper than 64"), "{error}");
     let wrong = ExternalReport { result: json!({ "nothing": 1 }), ..report(&leased) };
     let reported = report_external(&house.scheduler, wrong, house.worker).await.expect("accepted as a failure");
     assert_eq!(reported.status, TaskState::Failed);

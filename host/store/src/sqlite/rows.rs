@@ -4,6 +4,7 @@
 //! writer and the reads.
 
 use crate::error::port_error;
+use chimera_core::json::{Extent, MAX_READABLE_DEPTH};
 use chimera_core::ports::{PortError, PortErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,20 @@ pub(super) async fn nouns<'e, T: DeserializeOwned>(
     rows.iter().map(|(id, body)| noun(table, id, body)).collect()
 }
 
+/// Every noun that a query of names and bodies finds and that can be read. For lists that the whole house needs: one damaged
+/// row must not keep it from starting, and is told of in the log.
+pub(super) async fn readable<'e, T: DeserializeOwned>(
+    table: &'static str,
+    db: impl SqliteExecutor<'e>,
+    query: QueryAs<'_, Sqlite, BodyRow, SqliteArguments>,
+) -> PortResult<Vec<T>> {
+    let rows = query.fetch_all(db).await.map_err(port_error)?;
+    let read = rows
+        .iter()
+        .filter_map(|(id, body)| noun(table, id, body).inspect_err(|error| tracing::error!(%error, "left out")).ok());
+    Ok(read.collect())
+}
+
 /// The one noun that a query of names and bodies finds.
 pub(super) async fn optional<'e, T: DeserializeOwned>(
     table: &'static str,
@@ -56,9 +71,14 @@ pub(super) fn corrupt(table: &'static str, id: impl Display, cause: impl Display
     PortError::new(PortErrorKind::Corrupt, format!("row `{id}` of table `{table}` cannot be read: {cause}"))
 }
 
-/// Writes a noun's body.
+/// Writes a noun's body. The writer of JSON takes any depth and the reader does not: what could be stored and never read
+/// again would make every list it is part of unreadable.
 pub(super) fn body<T: Serialize>(noun: &T) -> PortResult<String> {
-    serde_json::to_string(noun).map_err(|error| permanent(format!("cannot be written as JSON: {error}")))
+    let text = serde_json::to_string(noun).map_err(|error| permanent(format!("cannot be written as JSON: {error}")))?;
+    if Extent::of(&text).depth > MAX_READABLE_DEPTH {
+        return Err(permanent(format!("is nested deeper than {MAX_READABLE_DEPTH} and could not be read again")));
+    }
+    Ok(text)
 }
 
 /// The name of a state or kind as it is on the wire.
@@ -74,6 +94,11 @@ pub(super) fn int(number: u64) -> PortResult<i64> {
     i64::try_from(number).map_err(|_| permanent(format!("{number} is too large to be stored")))
 }
 
+/// A size as SQLite keeps it.
+pub(super) fn size(number: usize) -> PortResult<i64> {
+    int(number as u64)
+}
+
 /// An optional id as SQLite keeps it.
 pub(super) fn text<T: Display>(id: Option<T>) -> Option<String> {
     id.map(|id| id.to_string())
@@ -82,4 +107,24 @@ pub(super) fn text<T: Display>(id: Option<T>) -> Option<String> {
 /// An error that no repetition cures.
 pub(super) fn permanent(message: impl Into<String>) -> PortError {
     PortError::new(PortErrorKind::Permanent, message)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+    use super::*;
+    use chimera_core::ports::PortErrorKind;
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let nested = |depth: usize| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        let deepest = body(&nested(MAX_READABLE_DEPTH)).unwrap();
+        assert_eq!(noun::<Value>("t", "1", &deepest).unwrap(), nested(MAX_READABLE_DEPTH));
+        let error = body(&nested(MAX_READABLE_DEPTH + 1)).unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Permanent);
+        assert!(error.message.contains("nested deeper than 127"), "{error}");
+        let unreadable = serde_json::to_string(&nested(MAX_READABLE_DEPTH + 1)).unwrap();
+        assert_eq!(noun::<Value>("t", "1", &unreadable).unwrap_err().kind, PortErrorKind::Corrupt);
+    }
 }
