@@ -13,7 +13,7 @@ use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, CampaignId, EffectId, LeaseId, SequentialIds, StepId};
 use chimera_core::journal::Divergence;
-use chimera_core::machine::{LeaseEnd, MAX_DEATHS, MAX_RETRIES, Refused, TaskEvent, transition};
+use chimera_core::machine::{LeaseEnd, MAX_DEATHS, MAX_RESTARTS, MAX_RETRIES, Refused, TaskEvent, transition};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Lease, Outcome, Task, TaskState, Usage};
 use chimera_core::verdict::{Decision, Verdict};
@@ -42,6 +42,14 @@ enum Kind {
     Poison,
 }
 
+/// Why a lease ends without a report.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum End {
+    WorkerLost,
+    HostRestarted,
+    HostStopped,
+}
+
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Op {
     Enqueue,
@@ -51,7 +59,7 @@ enum Op {
     Fail(Reporter, Kind, Option<u64>),
     Suspend(Reporter),
     Diverge(Reporter),
-    Expire(bool),
+    Expire(End),
     RetryDue,
     Judge(u8),
     Answer(u8, bool),
@@ -130,8 +138,13 @@ impl World {
                     Divergence { ordinal: 1, recorded: "scratch.get".to_owned(), asked: "scratch.put".to_owned() };
                 TaskEvent::Diverged { lease, attempt, divergence, usage: usage() }
             }
-            Op::Expire(lost) => {
-                TaskEvent::LeaseExpired { cause: if lost { LeaseEnd::WorkerLost } else { LeaseEnd::HostRestarted } }
+            Op::Expire(end) => {
+                let cause = match end {
+                    End::WorkerLost => LeaseEnd::WorkerLost,
+                    End::HostRestarted => LeaseEnd::HostRestarted,
+                    End::HostStopped => LeaseEnd::HostStopped,
+                };
+                TaskEvent::LeaseExpired { cause }
             }
             Op::RetryDue => TaskEvent::RetryDue,
             Op::Judge(which) => TaskEvent::Judged { verdict: verdict(which) },
@@ -226,7 +239,10 @@ fn check(before: &Task, after: &Task, change: &Change, op: Op) {
     assert_eq!(after.lease.is_some(), after.state == TaskState::Running);
     assert_eq!(after.waiting_on.is_some(), after.state == TaskState::AwaitingApproval);
     assert_eq!(after.run_after.is_some(), after.state == TaskState::RetryWait, "{op:?}");
-    assert!(after.retries <= MAX_RETRIES && after.deaths <= MAX_DEATHS);
+    assert!(after.retries <= MAX_RETRIES && after.deaths <= MAX_DEATHS && after.restarts <= MAX_RESTARTS);
+    assert_eq!(after.deaths, before.deaths + u32::from(matches!(op, Op::Expire(End::WorkerLost))));
+    assert_eq!(after.restarts, before.restarts + u32::from(matches!(op, Op::Expire(End::HostRestarted))));
+    assert!(after.state != TaskState::Running || (after.deaths < MAX_DEATHS && after.restarts < MAX_RESTARTS));
     assert_eq!(after.lineage, before.lineage);
     let asked: Vec<ApprovalId> = change
         .writes

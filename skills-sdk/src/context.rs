@@ -178,7 +178,8 @@ pub struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// Remembers a text (at most 64 KiB) with a JSON object of metadata; returns its id.
+    /// Remembers a text (at most 64 KiB) with a JSON object of metadata (at most 64 KiB); returns its id. The newest
+    /// 10,000 items and 4 MiB are kept: when memory is full, the oldest make room.
     ///
     /// # Errors
     /// What the host says, for example `permanent` for a text that is too long.
@@ -213,10 +214,11 @@ impl Scratch<'_> {
         }
     }
 
-    /// Keeps a value (at most 64 KiB of JSON) under a key (at most 256 bytes) for one hour.
+    /// Keeps a value (at most 64 KiB of JSON) under a key (at most 256 bytes) for one hour; at most 10,000 keys and 16 MiB
+    /// at once.
     ///
     /// # Errors
-    /// What the host says.
+    /// What the host says; `permanent`/`scratch-full` when there is no room: delete keys, or wait until they are forgotten.
     pub fn put(&self, key: &str, value: impl Serialize) -> Result<(), Failure> {
         self.host.scratch_put(key, &serde_json::to_value(value)?)
     }
@@ -237,8 +239,8 @@ pub struct Trends<'a> {
 }
 
 impl Trends<'_> {
-    /// Notes that `weight` of `topic` was seen at `source`, now. The weight is finite and not negative; topic and
-    /// source have at most 256 bytes.
+    /// Notes that `weight` of `topic` was seen at `source`, now. The weight is 0 to 1e9; topic and source have
+    /// at most 256 bytes.
     ///
     /// # Errors
     /// What the host says.

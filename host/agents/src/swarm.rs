@@ -129,11 +129,15 @@ impl SwarmHandle {
         self.pool.workers()
     }
 
-    /// Stops taking work, drops what runs (its leases are given back at the next start), and waits for the loops.
+    /// Stops taking work, drops what runs, waits for the loops, and gives the leases back: what was running is queued and
+    /// taken up at the next start.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
+        if let Err(error) = self.scheduler.give_back(&self.pool.workers()).await {
+            tracing::warn!(%error, "leases could not be given back: the next start does it, and counts a restart");
+        }
     }
 
     fn start_loops(&self) {

@@ -275,7 +275,8 @@ async fn a_swarm_that_was_stopped_goes_on_where_it_was() {
     eventually(|| async { (house.task(id).await.state == TaskState::Running).then_some(()) }).await;
     let workers = swarm.workers();
     swarm.shutdown().await;
-    assert_eq!(house.task(id).await.state, TaskState::Running, "stopping reports nothing");
+    let stopped = house.task(id).await;
+    assert_eq!((stopped.state, stopped.lease), (TaskState::Queued, None), "stopping reports nothing and gives it back");
     let swarm = house.swarm(1).await;
     assert_eq!(swarm.workers(), workers, "the same workers");
     let task = eventually(|| async {
@@ -283,7 +284,7 @@ async fn a_swarm_that_was_stopped_goes_on_where_it_was() {
         ENDS.contains(&task.state).then_some(task)
     })
     .await;
-    assert_eq!((task.attempt, task.deaths), (2, 0));
+    assert_eq!((task.attempt, task.deaths, task.restarts), (2, 0, 0), "a stop counts against nobody");
     swarm.shutdown().await;
 }
 

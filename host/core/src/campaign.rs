@@ -253,6 +253,7 @@ pub fn new_task(cx: &Context<'_>) -> Task {
         worker_id: None,
         retries: 0,
         deaths: 0,
+        restarts: 0,
         run_after: None,
         waiting_on: None,
         deadline: None,

@@ -99,6 +99,9 @@ pub enum Guard {
     SkillAbsent(SkillRef),
     /// No journal entry of this task and epoch has this ordinal.
     JournalAbsent(TaskId, u32, u32),
+    /// With a value of this many bytes (its key's included) under this key, the agent's ephemeral memory is within
+    /// [`ScratchItem::MAX_KEYS`] and [`ScratchItem::MAX_BYTES`].
+    ScratchRoom(AgentId, String, usize),
 }
 
 /// One row written. `Put…` inserts, or replaces the row of the same id.
@@ -141,13 +144,14 @@ pub enum Write {
     TouchAgent(AgentId, Timestamp),
     /// An API token.
     PutToken(ApiToken),
-    /// A remembered text.
+    /// A remembered text; the agent's oldest go when it is more than [`MemoryItem::MAX_ITEMS`] or
+    /// [`MemoryItem::MAX_BYTES`] allow.
     PutMemory(MemoryItem),
     /// A value of ephemeral memory.
     PutScratch(ScratchItem),
     /// A value of ephemeral memory is forgotten.
     DeleteScratch(AgentId, String),
-    /// An observation.
+    /// An observation; the agent's oldest go when they are more than [`TrendItem::MAX_ITEMS`].
     AddTrend(TrendItem),
 }
 

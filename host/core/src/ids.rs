@@ -4,8 +4,10 @@
 //! sort by creation time. This module never draws an id by itself: an [`IdSource`] is handed in from outside, so
 //! tests are reproducible. Called from everywhere.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Mutex;
 use uuid::Uuid;
@@ -18,10 +20,24 @@ pub struct ParseIdError {
     text: String,
 }
 
+struct IdText<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = ParseIdError>> Visitor<'_> for IdText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id, which is a UUID")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $noun:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
 
@@ -54,6 +70,13 @@ macro_rules! id {
                 Uuid::try_parse(text)
                     .map(Self)
                     .map_err(|_| ParseIdError { noun: $noun, text: text.chars().take(64).collect() })
+            }
+        }
+
+        // By hand, so that what is no id is told in the same words wherever it was written.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(IdText(PhantomData))
             }
         }
     };

@@ -6,9 +6,14 @@
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Most entries of one task and epoch.
 pub const MAX_ENTRIES: u32 = 20_000;
+/// How long the journal of a task is kept after the task has ended.
+pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a journal of an epoch that is over is kept: nothing replays it any more.
+pub const OLD_EPOCH_KEPT: Duration = Duration::from_secs(3600);
 
 /// One host answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

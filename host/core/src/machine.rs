@@ -34,6 +34,9 @@ use std::time::Duration;
 pub const MAX_RETRIES: u32 = 5;
 /// Workers that may die on a task before it is poisoned.
 pub const MAX_DEATHS: u32 = 3;
+/// How often the host may end without notice during a task's runs before the task is poisoned. More than
+/// [`MAX_DEATHS`], because what ran beside the culprit goes down with it.
+pub const MAX_RESTARTS: u32 = 10;
 /// First backoff; doubles with every retry.
 pub const BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// Longest backoff.
@@ -140,8 +143,11 @@ pub enum TaskEvent {
 pub enum LeaseEnd {
     /// The worker's heart stopped: it may have been the task. Counts towards poison.
     WorkerLost,
-    /// The host was stopped or killed: nobody's fault, does not count.
+    /// The host was killed or fell over: it may have been the task, but hardly. Counts by itself, and towards poison
+    /// only after [`MAX_RESTARTS`] times.
     HostRestarted,
+    /// The host was told to stop and gave the task back: nobody's fault, does not count.
+    HostStopped,
 }
 
 /// An event that does not fit the task's state.
@@ -386,19 +392,27 @@ impl Draft<'_, '_> {
 
     fn expire_lease(&mut self, cause: LeaseEnd) {
         self.task.lease = None;
-        if cause == LeaseEnd::WorkerLost {
-            self.task.deaths += 1;
+        match cause {
+            LeaseEnd::WorkerLost => self.task.deaths += 1,
+            LeaseEnd::HostRestarted => self.task.restarts += 1,
+            LeaseEnd::HostStopped => {}
         }
-        self.detail = json!({ "deaths": self.task.deaths });
-        if self.task.deaths >= MAX_DEATHS {
-            let again = if self.task.campaign.is_some() { "replay it" } else { "assign it again, with a new id," };
-            let message =
-                format!("{} workers died on this task; {again} by hand when the cause is found", self.task.deaths);
-            self.task.failure = Some(Failure::new(FailureKind::Poison, codes::POISON, message));
-            self.give_up("task.poisoned");
+        let (deaths, restarts) = (self.task.deaths, self.task.restarts);
+        self.detail = json!({ "deaths": deaths, "restarts": restarts });
+        if deaths >= MAX_DEATHS {
+            self.poison(&format!("{deaths} workers died on this task"));
+        } else if restarts >= MAX_RESTARTS {
+            self.poison(&format!("the host ended without notice {restarts} times while this task ran"));
         } else {
             self.requeue("task.lease_expired");
         }
+    }
+
+    fn poison(&mut self, what: &str) {
+        let again = if self.task.campaign.is_some() { "replay it" } else { "assign it again, with a new id," };
+        let message = format!("{what}; {again} by hand when the cause is found");
+        self.task.failure = Some(Failure::new(FailureKind::Poison, codes::POISON, message));
+        self.give_up("task.poisoned");
     }
 
     fn judge(&mut self, verdict: Verdict) {

@@ -452,13 +452,23 @@ pub trait TrendsPort: Send + Sync {
 #[async_trait]
 pub trait SkillsPort: Send + Sync {
     /// Runs another skill within what is left of the caller's time and fuel.
-    async fn call(
-        &self,
-        ordinal: u32,
-        name: &SkillName,
-        input: Value,
-        budget: Budget,
-    ) -> Result<(Outcome, u64), HostError>;
+    async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called;
+}
+
+/// What became of a call of another skill.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Called {
+    /// What it returned, or why it returned nothing.
+    pub result: Result<Outcome, HostError>,
+    /// The fuel it took, also when it failed: it comes out of the caller's.
+    pub fuel: u64,
+}
+
+impl Called {
+    /// The callee was not run.
+    pub fn not_run(error: impl Into<HostError>) -> Self {
+        Self { result: Err(error.into()), fuel: 0 }
+    }
 }
 
 /// What is left for a callee.
@@ -615,8 +625,8 @@ impl TrendsPort for Deny {
 
 #[async_trait]
 impl SkillsPort for Deny {
-    async fn call(&self, _: u32, name: &SkillName, _: Value, _: Budget) -> Result<(Outcome, u64), HostError> {
-        denied(&format!("skill `{name}`"))
+    async fn call(&self, _: u32, name: &SkillName, _: Value, _: Budget) -> Called {
+        Called { result: denied(&format!("skill `{name}`")), fuel: 0 }
     }
 }
 

@@ -26,12 +26,11 @@ use crate::journal::JournalEntry;
 use crate::json::contains;
 use crate::manifest::{RecordedAnswer, SelfTest};
 use crate::ports::{
-    Budget, HostError, HostPorts, Journal, LogLevel, McpPort, MemoryHit, MemoryPort, PortError, ProgressPort,
+    Budget, Called, HostError, HostPorts, Journal, LogLevel, McpPort, MemoryHit, MemoryPort, PortError, ProgressPort,
     ScratchPort, SecretsPort, SkillsPort, ToolAnswer, ToolCall, ToolInfo, TrendsPort,
 };
 use crate::records::{MemoryItem, TrendTop};
 use crate::skill::SkillName;
-use crate::task::Outcome;
 use crate::text::truncated;
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -258,9 +257,8 @@ impl TrendsPort for Recorded {
 
 #[async_trait]
 impl SkillsPort for Recorded {
-    async fn call(&self, _: u32, name: &SkillName, input: Value, _: Budget) -> Result<(Outcome, u64), HostError> {
-        let outcome = self.take_as("skills.call", &json!({ "name": name, "input": input }))?;
-        Ok((outcome, 0))
+    async fn call(&self, _: u32, name: &SkillName, input: Value, _: Budget) -> Called {
+        Called { result: self.take_as("skills.call", &json!({ "name": name, "input": input })), fuel: 0 }
     }
 }
 

@@ -92,6 +92,18 @@ pub struct MemoryItem {
     pub created_at: Timestamp,
 }
 
+impl MemoryItem {
+    /// Most items that one agent remembers; what is older is forgotten.
+    pub const MAX_ITEMS: usize = 10_000;
+    /// Most bytes of text and metadata that one agent remembers; what is older is forgotten.
+    pub const MAX_BYTES: usize = 4 << 20;
+
+    /// The bytes of its text and metadata.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.metadata.to_string().len()
+    }
+}
+
 /// A value of ephemeral memory (a row of `ephemeral_memory`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScratchItem {
@@ -108,6 +120,15 @@ pub struct ScratchItem {
 impl ScratchItem {
     /// How long a value is kept.
     pub const KEPT: Duration = Duration::from_secs(3600);
+    /// Most keys of one agent.
+    pub const MAX_KEYS: usize = 10_000;
+    /// Most bytes of keys and values of one agent.
+    pub const MAX_BYTES: usize = 16 << 20;
+
+    /// The bytes of its key and value.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.value.to_string().len()
+    }
 }
 
 /// An observation (a row of `content_trends`).
@@ -115,6 +136,8 @@ impl ScratchItem {
 pub struct TrendItem {
     /// Its id; the same observation replayed has the same id.
     pub id: Uuid,
+    /// Whose observation.
+    pub agent: AgentId,
     /// What it is about.
     pub topic: String,
     /// How much.
@@ -125,12 +148,26 @@ pub struct TrendItem {
     pub observed_at: Timestamp,
 }
 
+impl TrendItem {
+    /// The largest weight: however many are added up, the sum is a number.
+    pub const MAX_WEIGHT: f64 = 1e9;
+    /// Most observations that are kept of one agent; what is older is forgotten.
+    pub const MAX_ITEMS: usize = 20_000;
+    /// How long an observation is kept.
+    pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+    /// Is this a weight that an observation may have?
+    pub fn is_weight(weight: f64) -> bool {
+        (0.0..=Self::MAX_WEIGHT).contains(&weight)
+    }
+}
+
 /// A topic's strength within a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrendTop {
     /// The topic.
     pub topic: String,
-    /// Sum of the weights.
+    /// Sum of the weights; always finite.
     pub weight: f64,
     /// Number of observations.
     pub count: u64,

@@ -183,6 +183,9 @@ pub struct Task {
     pub retries: u32,
     /// Workers that died on it so far.
     pub deaths: u32,
+    /// How often the host ended without notice while it ran.
+    #[serde(default)]
+    pub restarts: u32,
     /// In `retry_wait`: when it is queued again.
     pub run_after: Option<Timestamp>,
     /// In `awaiting_approval`: the question.

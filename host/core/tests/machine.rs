@@ -12,8 +12,8 @@ use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, EffectId, LeaseId, LineageId, SequentialIds, TaskId};
 use chimera_core::journal::Divergence;
 use chimera_core::machine::{
-    BACKOFF_BASE, BACKOFF_CAP, LeaseEnd, MAX_DEATHS, MAX_RETRIES, Refused, TaskEvent, backoff, settle_effect,
-    transition,
+    BACKOFF_BASE, BACKOFF_CAP, LeaseEnd, MAX_DEATHS, MAX_RESTARTS, MAX_RETRIES, Refused, TaskEvent, backoff,
+    settle_effect, transition,
 };
 use chimera_core::ports::ToolAnswer;
 use chimera_core::skill::SkillState;
@@ -73,7 +73,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (reporter(), kind(), any::<bool>()).prop_map(|(who, kind, refused)| Op::Fail(who, kind, refused)),
         3 => reporter().prop_map(Op::Suspend),
         1 => reporter().prop_map(Op::Diverge),
-        3 => prop_oneof![Just(LeaseEnd::WorkerLost), Just(LeaseEnd::HostRestarted)].prop_map(Op::Expire),
+        3 => prop::sample::select(vec![LeaseEnd::WorkerLost, LeaseEnd::HostRestarted, LeaseEnd::HostStopped])
+            .prop_map(Op::Expire),
         4 => Just(Op::RetryDue),
         4 => prop::sample::select(vec![
             Decision::Approve, Decision::Retry, Decision::Replan, Decision::Escalate, Decision::Reject,
@@ -197,7 +198,13 @@ fn check_step(before: &Task, after: &Task, change: &Change, op: Op) -> Result<()
         let at = after.run_after.unwrap();
         prop_assert!(at >= after.updated_at && at <= after.updated_at.plus(BACKOFF_CAP));
     }
-    prop_assert!(after.retries <= MAX_RETRIES && after.deaths <= MAX_DEATHS);
+    prop_assert!(after.retries <= MAX_RETRIES && after.deaths <= MAX_DEATHS && after.restarts <= MAX_RESTARTS);
+    prop_assert_eq!(after.deaths, before.deaths + u32::from(matches!(op, Op::Expire(LeaseEnd::WorkerLost))));
+    prop_assert_eq!(after.restarts, before.restarts + u32::from(matches!(op, Op::Expire(LeaseEnd::HostRestarted))));
+    if matches!(op, Op::Expire(_)) {
+        let is_poisoned = after.deaths >= MAX_DEATHS || after.restarts >= MAX_RESTARTS;
+        prop_assert_eq!(after.state, if is_poisoned { TaskState::Failed } else { TaskState::Queued });
+    }
     prop_assert!(after.usage.fuel >= before.usage.fuel && after.usage.wall_ms >= before.usage.wall_ms);
     let became_queued = after.state == TaskState::Queued && !matches!(op, Op::Enqueue);
     prop_assert_eq!(sends(change, OutboxTopic::Dispatch), became_queued, "a queued task must be put on a queue again");
@@ -363,13 +370,35 @@ fn a_task_whose_workers_keep_dying_is_poisoned() {
 }
 
 #[test]
-fn a_restart_of_the_host_is_nobodys_fault_and_keeps_the_journal() {
+fn a_stop_of_the_host_is_nobodys_fault_and_keeps_the_journal() {
     let mut world = running();
     for _ in 0..20 {
-        world.apply(Op::Expire(LeaseEnd::HostRestarted), 0.5).unwrap();
+        world.apply(Op::Expire(LeaseEnd::HostStopped), 0.5).unwrap();
         world.apply(Op::Lease, 0.5).unwrap();
     }
-    assert_eq!((world.task.deaths, world.task.epoch, world.task.attempt), (0, 0, 21));
+    assert_eq!((world.task.deaths, world.task.restarts, world.task.epoch, world.task.attempt), (0, 0, 0, 21));
+}
+
+#[test]
+fn a_task_that_takes_the_host_down_again_and_again_is_poisoned() {
+    let mut world = running();
+    for restart in 1..=MAX_RESTARTS {
+        assert_eq!(world.task.state, TaskState::Running, "before restart {restart}");
+        world.apply(Op::Expire(LeaseEnd::HostRestarted), 0.5).unwrap();
+        assert_eq!((world.task.restarts, world.task.deaths, world.task.epoch), (restart, 0, 0));
+        let _ = world.apply(Op::Lease, 0.5);
+    }
+    assert_eq!(world.task.state, TaskState::Failed);
+    let failure = world.task.failure.unwrap();
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Poison, codes::POISON));
+    assert!(failure.message.contains("the host ended without notice 10 times"), "{}", failure.message);
+}
+
+#[test]
+fn a_task_written_before_restarts_were_counted_reads_as_none() {
+    let mut written = serde_json::to_value(&World::new().task).unwrap();
+    written.as_object_mut().unwrap().remove("restarts").unwrap();
+    assert_eq!(serde_json::from_value::<Task>(written).unwrap().restarts, 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use chimera_core::journal::JournalEntry;
 use chimera_core::json::{check_schema, contains};
 use chimera_core::manifest::{RecordedAnswer, SelfTest};
 use chimera_core::ports::{
-    Budget, HostError, Journal as _, McpPort as _, MemoryPort as _, ScratchPort as _, SecretsPort as _,
+    Budget, Called, HostError, Journal as _, McpPort as _, MemoryPort as _, ScratchPort as _, SecretsPort as _,
     SkillsPort as _, ToolCall, TrendsPort as _,
 };
 use chimera_core::recorded::{MISMATCH, Recorded};
@@ -195,8 +195,8 @@ fn recorded_answers_come_in_order_for_every_port() {
     ready(recorded.observe(0, "rust", 2.0, "s")).unwrap();
     assert_eq!(ready(recorded.top(Duration::from_secs(60), 3)).unwrap()[0].count, 1);
     let budget = Budget { deadline: soon(), fuel: 1 };
-    let (outcome, _) = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget)).unwrap();
-    assert_eq!(outcome.output, json!(1));
+    let called = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget));
+    assert_eq!((called.result.unwrap().output, called.fuel), (json!(1), 0));
     assert!(ready(recorded.exists("token")));
     let HostError::Failure(failure) = ready(recorded.get("k")).unwrap_err() else { panic!("no failure") };
     assert_eq!(failure.code, "away");
@@ -207,12 +207,7 @@ fn recorded_answers_come_in_order_for_every_port() {
 struct SkillsPortCall<'r>(&'r Recorded);
 
 impl SkillsPortCall<'_> {
-    async fn call(
-        &self,
-        name: &str,
-        input: Value,
-        budget: Budget,
-    ) -> Result<(chimera_core::task::Outcome, u64), HostError> {
+    async fn call(&self, name: &str, input: Value, budget: Budget) -> Called {
         self.0.call(0, &name.parse().unwrap(), input, budget).await
     }
 }

@@ -7,7 +7,7 @@
 use crate::embed::{Embedding, hash64};
 use crate::synonyms::{concepts_of, phrases_in};
 use crate::words::words;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// A synonym counts this much of the word itself.
 const CONCEPT_WEIGHT: f32 = 0.6;
@@ -35,6 +35,9 @@ pub(crate) struct Field {
     pub(crate) text: String,
 }
 
+/// The documents that have a feature, in the order in which they came: the oldest is found and removed at once.
+type Postings = VecDeque<(DocId, f32)>;
+
 /// A document's number within its corpus.
 pub(crate) type DocId = u32;
 
@@ -60,8 +63,8 @@ pub(crate) struct Corpus {
     docs: Vec<Option<Doc>>,
     free: Vec<DocId>,
     live: usize,
-    words: HashMap<u64, Vec<(DocId, f32)>>,
-    grams: HashMap<u32, Vec<(DocId, f32)>>,
+    words: HashMap<u64, Postings>,
+    grams: HashMap<u32, Postings>,
     /// Changes since the norms were last computed with the rarities of that moment.
     drift: usize,
 }
@@ -90,11 +93,11 @@ impl Corpus {
         });
         self.live += 1;
         for (feature, count) in &features {
-            self.words.entry(*feature).or_default().push((id, *count));
+            self.words.entry(*feature).or_default().push_back((id, *count));
         }
         if let Some(Embedding::Sparse(grams)) = &embedding {
             for (gram, weight) in grams {
-                self.grams.entry(*gram).or_default().push((id, *weight));
+                self.grams.entry(*gram).or_default().push_back((id, *weight));
             }
         }
         let norm = embedding.as_ref().map_or(0.0, |embedding| self.norm_of(embedding));
@@ -133,7 +136,7 @@ impl Corpus {
     }
 
     fn rarity_of_gram(&self, gram: u32) -> f32 {
-        self.rarity(self.grams.get(&gram).map_or(0, Vec::len))
+        self.rarity(self.grams.get(&gram).map_or(0, Postings::len))
     }
 
     fn norm_of(&self, embedding: &Embedding) -> f32 {
@@ -276,9 +279,11 @@ fn saturated(count: f32) -> f32 {
     (count / (count + K1) / full).min(1.0)
 }
 
-fn drop_posting<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<(DocId, f32)>>, key: &K, id: DocId) {
+fn drop_posting<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Postings>, key: &K, id: DocId) {
     if let Some(postings) = map.get_mut(key) {
-        postings.retain(|(doc, _)| *doc != id);
+        if let Some(at) = postings.iter().position(|(doc, _)| *doc == id) {
+            postings.remove(at);
+        }
         if postings.is_empty() {
             map.remove(key);
         }

@@ -37,7 +37,10 @@ pub struct LexicalHashing;
 /// Lengths of the n-grams in characters.
 const GRAMS: std::ops::RangeInclusive<usize> = 3..=5;
 /// Most different features of one text.
-const MAX_FEATURES: usize = 4096;
+const MAX_FEATURES: usize = 2048;
+/// Features are so many that a language's n-grams hardly meet, and so few that texts made to have none in common cannot
+/// fill the memory with lists of one.
+const GRAM_MASK: u32 = (1 << 20) - 1;
 
 impl LexicalHashing {
     /// The embedding of one text; never fails.
@@ -45,6 +48,7 @@ impl LexicalHashing {
         let mut features: BTreeMap<u32, f32> = BTreeMap::new();
         for word in words(text, crate::MAX_TEXT_BYTES).iter().filter(|word| !word.is_stop) {
             for_each_gram(&word.shown, |gram| {
+                let gram = gram & GRAM_MASK;
                 if features.len() < MAX_FEATURES {
                     *features.entry(gram).or_default() += 1.0;
                 }

@@ -1,15 +1,16 @@
 //! The index of what agents remember: each agent finds only its own items.
 //!
-//! It holds whole items in memory and forgets nothing by itself. Called by the server's memory port and filled from
-//! the truth at start.
+//! It holds whole items in memory and forgets an agent's oldest where the truth does, so that no agent can fill the
+//! host. Called by the server's memory port and filled from the truth at start.
 
 use crate::corpus::{Corpus, DocId, Field};
 use crate::embed::{Embedder, Embedding, LexicalHashing};
 use async_trait::async_trait;
+use chimera_core::clock::Timestamp;
 use chimera_core::ids::AgentId;
 use chimera_core::ports::{MemoryHit, MemoryIndex, PortError};
 use chimera_core::records::MemoryItem;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use uuid::Uuid;
@@ -26,6 +27,36 @@ struct Memories {
     corpus: Corpus,
     items: HashMap<DocId, MemoryItem>,
     docs: HashMap<Uuid, DocId>,
+    /// Oldest first, as the truth forgets them.
+    by_age: BTreeSet<(Timestamp, Uuid)>,
+    /// Of text and metadata.
+    bytes: usize,
+}
+
+impl Memories {
+    fn put(&mut self, item: &MemoryItem, embedding: Option<Embedding>) {
+        self.forget(item.id);
+        let field = Field { weight: 1.5, usual: 20.0, text: item.text.clone() };
+        let doc = self.corpus.add(&[field], embedding);
+        self.docs.insert(item.id, doc);
+        self.by_age.insert((item.created_at, item.id));
+        self.bytes += item.size();
+        self.items.insert(doc, item.clone());
+        while self.items.len() > MemoryItem::MAX_ITEMS || self.bytes > MemoryItem::MAX_BYTES {
+            let oldest = self.by_age.iter().map(|(_, id)| *id).find(|id| *id != item.id);
+            let Some(oldest) = oldest else { return };
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, id: Uuid) {
+        let Some(doc) = self.docs.remove(&id) else { return };
+        self.corpus.remove(doc);
+        if let Some(item) = self.items.remove(&doc) {
+            self.by_age.remove(&(item.created_at, id));
+            self.bytes -= item.size();
+        }
+    }
 }
 
 impl fmt::Debug for LexicalMemory {
@@ -60,16 +91,8 @@ impl LexicalMemory {
 impl MemoryIndex for LexicalMemory {
     async fn put(&self, item: &MemoryItem) -> Result<(), PortError> {
         let embedding = self.embed(&item.text).await;
-        let field = Field { weight: 1.5, usual: 20.0, text: item.text.clone() };
         let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
-        let memories = agents.entry(item.agent).or_default();
-        if let Some(old) = memories.docs.remove(&item.id) {
-            memories.corpus.remove(old);
-            memories.items.remove(&old);
-        }
-        let doc = memories.corpus.add(&[field], embedding);
-        memories.docs.insert(item.id, doc);
-        memories.items.insert(doc, item.clone());
+        agents.entry(item.agent).or_default().put(item, embedding);
         Ok(())
     }
 

@@ -243,6 +243,36 @@ async fn hostile_queries_end_soon_and_find_nothing_wrong() {
 }
 
 #[tokio::test]
+async fn an_agent_that_remembers_too_much_forgets_its_oldest() {
+    let memory = LexicalMemory::new();
+    let (agent, other) = (AgentId::from_uuid(Uuid::from_u128(1)), AgentId::from_uuid(Uuid::from_u128(2)));
+    let item = |agent, number: usize, text: String| MemoryItem {
+        id: Uuid::from_u128(number as u128),
+        agent,
+        text,
+        metadata: json!({}),
+        created_at: Timestamp::from_millis(number as i64),
+    };
+    let is_known = async |agent, word: &str| !memory.search(agent, word, 1).await.unwrap().is_empty();
+    memory.put(&item(other, 0, "zebra".to_owned())).await.unwrap();
+    // Numbers as words that share no letters' order: n-grams must not make up for a forgotten text.
+    memory.put(&item(agent, 1, "walnut".to_owned())).await.unwrap();
+    memory.put(&item(agent, 2, "jigsaw".to_owned())).await.unwrap();
+    for number in 3..=MemoryItem::MAX_ITEMS {
+        memory.put(&item(agent, number, "x".to_owned())).await.unwrap();
+    }
+    assert!(is_known(agent, "walnut").await && is_known(agent, "jigsaw").await);
+    memory.put(&item(agent, MemoryItem::MAX_ITEMS + 1, "x".to_owned())).await.unwrap();
+    assert!(!is_known(agent, "walnut").await, "there were too many items");
+    assert!(is_known(agent, "jigsaw").await);
+    let metadata = json!({ "filler": "y".repeat(MemoryItem::MAX_BYTES - 1000) });
+    let large = item(agent, MemoryItem::MAX_ITEMS + 2, "quince".to_owned());
+    memory.put(&MemoryItem { metadata, ..large }).await.unwrap();
+    assert!(!is_known(agent, "jigsaw").await, "there were too many bytes");
+    assert!(is_known(agent, "quince").await && is_known(other, "zebra").await);
+}
+
+#[tokio::test]
 async fn an_agent_recalls_only_its_own_memories() {
     let memory = LexicalMemory::new();
     let agents = [AgentId::from_uuid(Uuid::from_u128(1)), AgentId::from_uuid(Uuid::from_u128(2))];

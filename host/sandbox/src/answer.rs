@@ -5,6 +5,7 @@
 
 use crate::contract::{Told, failure_to_guest};
 use crate::gate::Pass;
+use crate::recorder::{MAX_RECORDED, Room};
 use crate::run::RunEnd;
 use crate::state::Host;
 use chimera_core::digest::Digest;
@@ -57,7 +58,7 @@ impl Host {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T, HostError>>,
     {
-        let (asked, recorded) = self.ask(&pass, call, request)?;
+        let (asked, recorded) = self.ask(&pass, self.recorder.room(), call, request)?;
         if let Some(answer) = recorded {
             return self.replay(answer);
         }
@@ -74,13 +75,15 @@ impl Host {
         }
     }
 
-    /// Numbers a call and looks it up in the journal.
+    /// Numbers a call and looks it up in the journal. `room` is what there was before the call, or before the first of
+    /// several at once: a replayed run, which is told some of them, must find the same.
     ///
     /// # Errors
-    /// The run has ended: it diverged.
+    /// The run has ended: it diverged, or has been answered all that it may be.
     pub(crate) fn ask(
         &mut self,
         _: &Pass,
+        room: Room,
         call: &'static str,
         request: &Value,
     ) -> wasmtime::Result<(Asked, Option<Value>)> {
@@ -89,6 +92,14 @@ impl Host {
             .recorder
             .recall(asked.ordinal, call, &asked.request)
             .map_err(|divergence| self.end(RunEnd::Diverged(divergence)))?;
+        if recorded.is_none() && room == Room::None {
+            let most = MAX_RECORDED >> 20;
+            let message = format!(
+                "the skill was answered more than the {most} MiB that are recorded of one run: ask for less, or do less \
+                 in one task"
+            );
+            return Err(self.end(RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message))));
+        }
         self.tell_audience();
         Ok((asked, recorded))
     }
@@ -181,7 +192,7 @@ impl Host {
 }
 
 /// The length of a value's JSON text, without writing it.
-fn json_size(value: &Value) -> usize {
+pub(crate) fn json_size(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -193,7 +204,7 @@ fn json_size(value: &Value) -> usize {
         }
     }
     let mut count = Count(0);
-    // Counting cannot fail, and neither can writing a `Value`, whose keys are strings.
+    // Counting cannot fail, and neither can writing what has only strings for keys.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }

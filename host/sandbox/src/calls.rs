@@ -3,7 +3,7 @@
 //! Every function here is the same walk; what differs is the wish, the limits that the WIT states and the port. None of
 //! them reaches a port except through [`Host::answer`](crate::state::Host). Called by guests.
 
-use crate::answer::{Answered, Reach};
+use crate::answer::{Answered, Reach, json_size};
 use crate::codes as own;
 use crate::contract::{
     Told, answer_to_guest, failure_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, trends,
@@ -12,9 +12,10 @@ use crate::contract::{
 use crate::gate::Wish;
 use crate::state::{Host, State};
 use chimera_core::failure::{Failure, FailureKind};
+use chimera_core::json::{Extent, MAX_KEPT_VALUES, MAX_VALUES, parse};
 use chimera_core::manifest::{MemoryOp, TrendsOp};
-use chimera_core::ports::{Budget, MemoryHit, ToolAnswer, ToolCall, ToolInfo};
-use chimera_core::records::TrendTop;
+use chimera_core::ports::{Budget, Called, HostError, MemoryHit, ToolAnswer, ToolCall, ToolInfo};
+use chimera_core::records::{TrendItem, TrendTop};
 use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
 use serde::{Deserialize, Serialize};
@@ -61,13 +62,28 @@ fn check_size(what: &str, size: usize, max: usize) -> Told<()> {
     Ok(())
 }
 
-fn parse_json(what: &str, text: &str, max: usize) -> Told<Value> {
-    check_size(what, text.len(), max)?;
-    serde_json::from_str(text).map_err(|e| refused(own::ARGUMENT_INVALID, format!("{what} is not JSON: {e}")))
+/// How much JSON is taken in one go.
+#[derive(Clone, Copy)]
+struct Most {
+    bytes: usize,
+    values: usize,
 }
 
-fn parse_object(what: &str, text: &str, max: usize) -> Told<Value> {
-    let value = parse_json(what, text, max)?;
+impl Most {
+    const KEPT: Self = Self { bytes: MAX_KEPT, values: MAX_KEPT_VALUES };
+
+    const fn payload(bytes: usize) -> Self {
+        Self { bytes, values: MAX_VALUES }
+    }
+}
+
+fn parse_json(what: &str, text: &str, most: Most) -> Told<Value> {
+    check_size(what, text.len(), most.bytes)?;
+    parse(text, most.values).map_err(|problem| refused(own::ARGUMENT_INVALID, format!("{what} {problem}")))
+}
+
+fn parse_object(what: &str, text: &str, most: Most) -> Told<Value> {
+    let value = parse_json(what, text, most)?;
     if value.is_object() {
         Ok(value)
     } else {
@@ -139,11 +155,15 @@ impl Host {
         for call in &calls {
             passes.push(self.pass(Wish::CallTool { slot: &call.slot, tool: &call.tool })?);
         }
+        let room = self.recorder.room();
         let mut places = Vec::with_capacity(calls.len());
         let mut dispatched = Vec::new();
+        // All of a batch is in memory at once, so its calls share what one may have.
+        let mut values_left = MAX_VALUES;
         for (call, pass) in calls.into_iter().zip(passes) {
-            let arguments =
-                self.spend_mcp_call().and_then(|()| parse_object("the arguments", &call.arguments, self.payload_bytes));
+            let most = Most { values: values_left, ..Most::payload(self.payload_bytes) };
+            values_left = values_left.saturating_sub(Extent::of(&call.arguments).values);
+            let arguments = self.spend_mcp_call().and_then(|()| parse_object("the arguments", &call.arguments, most));
             let arguments = match arguments {
                 Ok(arguments) => arguments,
                 Err(failure) => {
@@ -154,7 +174,7 @@ impl Host {
             let call = ToolCall { ordinal: self.next_tool_call, slot: call.slot, tool: call.tool, arguments };
             self.next_tool_call += 1;
             let request = json!({ "slot": call.slot, "tool": call.tool, "arguments": call.arguments });
-            match self.ask(&pass, "mcp.call-tool", &request)? {
+            match self.ask(&pass, room, "mcp.call-tool", &request)? {
                 (_, Some(answer)) => {
                     self.ports.mcp.replayed(&call).await;
                     let told: Told<ToolAnswer> = self.replay(answer)?;
@@ -210,7 +230,7 @@ impl memory::Host for State {
         let pass = host.pass(Wish::Memory(MemoryOp::Remember))?;
         told!(host.spend_call());
         told!(check_size("the text", text.len(), MAX_KEPT));
-        let metadata = told!(parse_object("the metadata", &metadata, MAX_KEPT));
+        let metadata = told!(parse_object("the metadata", &metadata, Most::KEPT));
         let request = json!({ "text": text, "metadata": metadata });
         let port = host.ports.memory.clone();
         host.answer(pass, Reach::Acts, "memory.remember", &request, |ordinal| async move {
@@ -265,7 +285,7 @@ impl scratch::Host for State {
         let pass = host.pass(Wish::Scratch)?;
         told!(host.spend_call());
         told!(check_size("the key", key.len(), MAX_NAME));
-        let value = told!(parse_json("the value", &value, MAX_KEPT));
+        let value = told!(parse_json("the value", &value, Most::KEPT));
         let request = json!({ "key": key, "value": value });
         let port = host.ports.scratch.clone();
         host.answer(pass, Reach::Acts, "scratch.put", &request, |_| async move { port.put(&key, value).await }).await
@@ -289,8 +309,8 @@ impl trends::Host for State {
         told!(host.spend_call());
         told!(check_size("the topic", item.topic.len(), MAX_NAME));
         told!(check_size("the source", item.source.len(), MAX_NAME));
-        if !item.weight.is_finite() || item.weight < 0.0 {
-            return Ok(Err(refused(own::ARGUMENT_INVALID, "the weight must be finite and not negative".to_owned())));
+        if !TrendItem::is_weight(item.weight) {
+            return Ok(Err(refused(own::ARGUMENT_INVALID, "the weight must be 0 to 1e9".to_owned())));
         }
         let request = json!({ "topic": item.topic, "weight": item.weight, "source": item.source });
         let port = host.ports.trends.clone();
@@ -353,11 +373,39 @@ impl progress::Host for State {
 
 impl types::Host for State {}
 
-/// What another skill returned and the fuel it took, as the journal has it.
+/// What another skill returned and the fuel it took, as the journal has it: a failure costs its caller as much as an
+/// outcome, in a replayed run too.
 #[derive(Serialize, Deserialize)]
 struct Callee {
-    outcome: Outcome,
+    returned: Result<Outcome, Failure>,
     fuel: u64,
+}
+
+impl Callee {
+    /// What of a callee's outcome is not its output and evidence, in bytes and amply.
+    const FRAME: usize = 256;
+
+    /// What the caller is told and charged.
+    ///
+    /// # Errors
+    /// What ends the caller's run.
+    fn of(called: Called, max: usize) -> Result<Self, HostError> {
+        let Called { result, fuel } = called;
+        let returned = match result {
+            Ok(outcome) => {
+                let size = json_size(&outcome) + Self::FRAME;
+                if size > max {
+                    let message = format!("the callee's outcome is {size} bytes; at most {max} are passed to a skill");
+                    Err(Failure::new(FailureKind::Permanent, own::ANSWER_SIZE, message))
+                } else {
+                    Ok(outcome)
+                }
+            }
+            Err(HostError::Failure(failure)) if failure.kind != FailureKind::Security => Err(failure),
+            Err(ends) => return Err(ends),
+        };
+        Ok(Self { returned, fuel })
+    }
 }
 
 /// `skills.call`. It needs the store and not only its state, because what the callee used comes out of the caller's fuel.
@@ -370,20 +418,17 @@ pub(crate) async fn call_skill(
     let host = &mut store.data_mut().host;
     let pass = host.pass(Wish::Skill(&name))?;
     told!(host.spend_call());
-    let input = told!(parse_json("the input", &input, host.payload_bytes));
+    let input = told!(parse_json("the input", &input, Most::payload(host.payload_bytes)));
     let callee: SkillName = told!(name.parse().map_err(|e| refused(own::ARGUMENT_INVALID, format!("{e}"))));
     let request = json!({ "name": name, "input": input });
     let budget = Budget { deadline: host.deadline, fuel: left };
-    let port = host.ports.skills.clone();
+    let (port, max) = (host.ports.skills.clone(), host.payload_bytes);
     let called: Told<Callee> = host
         .answer(pass, Reach::Acts, "skills.call", &request, |ordinal| {
-            WITHIN_CALLER.scope((), async move {
-                let (outcome, fuel) = port.call(ordinal, &callee, input, budget).await?;
-                Ok(Callee { outcome, fuel })
-            })
+            WITHIN_CALLER.scope((), async move { Callee::of(port.call(ordinal, &callee, input, budget).await, max) })
         })
         .await?;
-    let called = told!(called);
-    store.set_fuel(left.saturating_sub(called.fuel))?;
-    Ok(Ok(outcome_to_guest(called.outcome)))
+    let Callee { returned, fuel } = told!(called);
+    store.set_fuel(left.saturating_sub(fuel))?;
+    Ok(returned.map(outcome_to_guest).map_err(failure_to_guest))
 }

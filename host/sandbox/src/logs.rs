@@ -9,7 +9,7 @@ use chimera_core::text::{floor_char_boundary, printable};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// Longest line in bytes.
 const MAX_LINE: usize = 4 << 10;
@@ -200,6 +200,10 @@ impl Pollable for Output {
 #[async_trait]
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // Looking through it takes time in which nothing else gets the thread.
+        if bytes.len() > WRITE_PERMIT {
+            return Err(StreamError::trap("more was written at once than `check-write` permits"));
+        }
         self.sink.inner().write(self.stream, &bytes);
         Ok(())
     }
@@ -241,6 +245,17 @@ mod tests {
         let (lines, dropped) = sink.take();
         assert!(lines.iter().map(|line| line.message.len()).sum::<usize>() <= MAX_BYTES);
         assert_eq!(lines.len() as u64 + dropped, 100);
+    }
+
+    #[test]
+    fn no_more_is_written_at_once_than_was_permitted() {
+        let sink = sink();
+        let mut output = Output::new(&sink, Stream::Stdout);
+        let permitted = output.check_write().unwrap();
+        output.write(Bytes::from(vec![b'a'; permitted])).unwrap();
+        let refused = output.write(Bytes::from(vec![b'\n'; permitted + 1])).unwrap_err();
+        assert!(matches!(refused, StreamError::Trap(_)), "{refused:?}");
+        assert_eq!(sink.take().0.len(), 1, "nothing of it was looked at");
     }
 
     #[test]

@@ -19,6 +19,20 @@ pub(crate) const MAX_READINGS: u32 = 10_000;
 /// Most calls of ports in one run: with the readings and the start they fit into one journal.
 pub(crate) const MAX_CALLS: u32 = 9_000;
 const _: () = assert!(MAX_READINGS + MAX_CALLS < MAX_ENTRIES);
+/// Most that the answers of one run take, as [`weight`] counts it; the next call ends the run. A batch in flight may
+/// go beyond it once.
+pub(crate) const MAX_RECORDED: usize = 64 << 20;
+/// Things to wait for that one reading covers: the answer to a longer list is as long as the list.
+const WAITS_PER_READING: usize = 16;
+
+/// Whether one more answer may be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It may.
+    Left,
+    /// The run has been answered all that it may be.
+    None,
+}
 
 /// The journal of one run.
 pub(crate) struct Recorder {
@@ -29,6 +43,8 @@ pub(crate) struct Recorder {
     next: u32,
     held: Vec<JournalEntry>,
     readings: u32,
+    /// Of all answers so far, whether they were recorded now or by an earlier run.
+    weight: usize,
 }
 
 impl Recorder {
@@ -41,7 +57,7 @@ impl Recorder {
         }
         let recorded_until = entries.iter().map(|entry| entry.ordinal.saturating_add(1)).max().unwrap_or(0);
         let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-        Ok(Self { journal, recorded, recorded_until, next: 0, held: Vec::new(), readings: 0 })
+        Ok(Self { journal, recorded, recorded_until, next: 0, held: Vec::new(), readings: 0, weight: 0 })
     }
 
     /// Gives the next host call its number; done before anything is dispatched.
@@ -56,10 +72,17 @@ impl Recorder {
         self.next < self.recorded_until
     }
 
-    /// Has the run made so many readings that no more are recorded?
-    pub(crate) fn spend_reading(&mut self) -> bool {
-        self.readings += 1;
+    /// Takes one reading from the run's budget, or more for a long list to wait for; false when none is left. What it
+    /// takes comes from the call alone, so a replayed run takes the same.
+    pub(crate) fn spend_reading(&mut self, waits: usize) -> bool {
+        let cost = u32::try_from(1 + waits / WAITS_PER_READING).unwrap_or(u32::MAX);
+        self.readings = self.readings.saturating_add(cost);
         self.readings <= MAX_READINGS
+    }
+
+    /// May one more answer be recorded? The same in a run and in its replay: it comes from the answers before.
+    pub(crate) fn room(&self) -> Room {
+        if self.weight < MAX_RECORDED { Room::Left } else { Room::None }
     }
 
     /// The recorded answer to this call, if an earlier run made it.
@@ -74,6 +97,7 @@ impl Recorder {
     ) -> Result<Option<Value>, Divergence> {
         let Some(entry) = self.recorded.remove(&ordinal) else { return Ok(None) };
         if entry.call == call && entry.request == *request {
+            self.weight = self.weight.saturating_add(weight(&entry.answer));
             return Ok(Some(entry.answer));
         }
         let (recorded, asked) = if entry.call == call {
@@ -86,6 +110,7 @@ impl Recorder {
 
     /// Keeps an answer back until the next [`Recorder::flush`] or [`Recorder::keep`].
     pub(crate) fn hold(&mut self, entry: JournalEntry) {
+        self.weight = self.weight.saturating_add(weight(&entry.answer));
         self.held.push(entry);
     }
 
@@ -96,12 +121,26 @@ impl Recorder {
 
     /// Makes everything held back and these answers durable, in one append.
     pub(crate) async fn keep(&mut self, entries: Vec<JournalEntry>) -> Result<(), PortError> {
-        self.held.extend(entries);
+        entries.into_iter().for_each(|entry| self.hold(entry));
         if self.held.is_empty() {
             return Ok(());
         }
         self.journal.append(std::mem::take(&mut self.held)).await
     }
+}
+
+/// What an answer takes, in memory and as text: neither many small values nor letters that are written as six count for
+/// less than they are.
+fn weight(answer: &Value) -> usize {
+    const VALUE: usize = 32;
+    let text = |text: &str| text.bytes().map(|byte| if byte < b' ' { 6 } else { 1 }).sum::<usize>();
+    VALUE
+        + match answer {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(string) => text(string),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(map) => map.iter().map(|(key, item)| VALUE + text(key) + weight(item)).sum(),
+        }
 }
 
 #[cfg(test)]
@@ -117,7 +156,15 @@ mod tests {
     fn recorder(entries: Vec<JournalEntry>) -> Recorder {
         let recorded_until = entries.len() as u32;
         let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-        Recorder { journal: Arc::new(Deny), recorded, recorded_until, next: 0, held: Vec::new(), readings: 0 }
+        Recorder {
+            journal: Arc::new(Deny),
+            recorded,
+            recorded_until,
+            next: 0,
+            held: Vec::new(),
+            readings: 0,
+            weight: 0,
+        }
     }
 
     #[test]
@@ -132,5 +179,39 @@ mod tests {
         assert_ne!(divergence.recorded, divergence.asked);
         assert_eq!(recorder.recall(2, "a.b", &digest).unwrap_err().recorded, "c");
         assert_eq!(recorder.recall(3, "a.b", &digest).unwrap(), None);
+    }
+
+    #[test]
+    fn a_long_list_costs_as_many_readings_as_it_is_long() {
+        let mut recorder = recorder(Vec::new());
+        assert!((0..MAX_READINGS).all(|_| recorder.spend_reading(0)));
+        assert!(!recorder.spend_reading(0));
+        recorder.readings = 0;
+        assert!((0..15).all(|_| recorder.spend_reading(9_990)));
+        assert!(recorder.spend_reading(9_900) && !recorder.spend_reading(9_990));
+        assert!(!recorder.spend_reading(usize::MAX) && !recorder.spend_reading(usize::MAX));
+    }
+
+    #[tokio::test]
+    async fn an_answer_weighs_the_same_when_it_is_told_again() {
+        let answers = [json!({ "ok": "x".repeat(100) }), json!({ "ok": [0, 0.1, null, { "k": "\u{1}" }] }), json!({})];
+        let entries: Vec<JournalEntry> = answers
+            .into_iter()
+            .zip(0..)
+            .map(|(answer, ordinal)| JournalEntry { answer, ..entry(ordinal, "a.b", &json!(1)) })
+            .collect();
+        let mut live = recorder(Vec::new());
+        live.hold(entries[0].clone());
+        live.keep(entries[1..].to_vec()).await.unwrap();
+        let as_text: usize = entries.iter().map(|entry| entry.answer.to_string().len()).sum();
+        assert!(live.weight > as_text);
+        let mut again = recorder(entries);
+        for ordinal in 0..3 {
+            assert_eq!(again.room(), Room::Left);
+            let _ = again.recall(ordinal, "a.b", &Digest::of_json(&json!(1))).unwrap().unwrap();
+        }
+        assert_eq!(live.weight, again.weight);
+        again.weight = MAX_RECORDED;
+        assert_eq!(again.room(), Room::None);
     }
 }

@@ -20,6 +20,7 @@ use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::ApprovalId;
 use chimera_core::journal::{Divergence, JournalEntry};
+use chimera_core::json::MAX_VALUES;
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::HostPorts;
 use chimera_core::task::{Outcome, Usage};
@@ -505,8 +506,8 @@ fn parse_output(what: &str, text: &str, max: usize) -> Result<Value, Failure> {
         let message = format!("{what} is {} bytes; the limit is {max} (`limits.output_kb`)", text.len());
         return Err(Failure::new(FailureKind::Permanent, codes::OUTPUT_SIZE, message));
     }
-    serde_json::from_str(text)
-        .map_err(|e| Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, format!("{what} is not JSON: {e}")))
+    chimera_core::json::parse(text, MAX_VALUES)
+        .map_err(|problem| Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, format!("{what} {problem}")))
 }
 
 fn deadline_exceeded() -> Failure {

@@ -111,8 +111,13 @@ enum Look<T> {
 }
 
 impl Host {
-    fn look<T: DeserializeOwned>(&mut self, call: &'static str, request: &Digest) -> wasmtime::Result<Look<T>> {
-        if !self.recorder.spend_reading() {
+    fn look<T: DeserializeOwned>(
+        &mut self,
+        call: &'static str,
+        request: &Digest,
+        waits: usize,
+    ) -> wasmtime::Result<Look<T>> {
+        if !self.recorder.spend_reading(waits) {
             return Ok(Look::Spent);
         }
         let ordinal = self.recorder.next_ordinal();
@@ -138,7 +143,7 @@ impl Host {
 
     fn wall(&mut self) -> wasmtime::Result<Timestamp> {
         const CALL: &str = "wasi.wall-clock";
-        self.last_reading.wall = match self.look::<i64>(CALL, &NOTHING)? {
+        self.last_reading.wall = match self.look::<i64>(CALL, &NOTHING, 0)? {
             Look::Recorded(millis) => Timestamp::from_millis(millis),
             Look::Live(ordinal) => {
                 let now = self.ports.clock.now();
@@ -152,7 +157,7 @@ impl Host {
 
     fn monotonic(&mut self) -> wasmtime::Result<u64> {
         const CALL: &str = "wasi.monotonic-clock";
-        self.last_reading.monotonic = match self.look(CALL, &NOTHING)? {
+        self.last_reading.monotonic = match self.look(CALL, &NOTHING, 0)? {
             Look::Recorded(shown) => {
                 self.clock.catch_up(shown);
                 shown
@@ -167,9 +172,14 @@ impl Host {
         Ok(self.last_reading.monotonic)
     }
 
-    /// A wait that an earlier run ended already, or its number.
-    fn before_wait(&mut self, call: &'static str, request: &Digest) -> wasmtime::Result<Result<Vec<u32>, u32>> {
-        match self.look::<Waited>(call, request)? {
+    /// A wait for so many things that an earlier run ended already, or its number.
+    fn before_wait(
+        &mut self,
+        call: &'static str,
+        request: &Digest,
+        waits: usize,
+    ) -> wasmtime::Result<Result<Vec<u32>, u32>> {
+        match self.look::<Waited>(call, request, waits)? {
             Look::Recorded(waited) => {
                 self.clock.catch_up(waited.at);
                 Ok(Ok(waited.ready))
@@ -177,7 +187,10 @@ impl Host {
             Look::Live(ordinal) => Ok(Err(ordinal)),
             Look::Spent => {
                 let limit = crate::recorder::MAX_READINGS;
-                let message = format!("the skill read clocks and waited more than {limit} times");
+                let message = format!(
+                    "the skill read clocks and waited more than {limit} times (waiting for many things at once counts as \
+                     several)"
+                );
                 let failure = Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message);
                 Err(self.end(RunEnd::Failed(failure)))
             }
@@ -244,7 +257,7 @@ impl poll::Host for State {
         const CALL: &str = "wasi.poll";
         let asked = pollables.len();
         let request = Digest::of_json(&json!(asked));
-        match self.host.before_wait(CALL, &request)? {
+        match self.host.before_wait(CALL, &request, asked)? {
             Ok(ready) => {
                 let in_range = ready.iter().all(|index| (*index as usize) < asked);
                 if in_range { Ok(ready) } else { Err(self.host.corrupt(CALL)) }
@@ -261,7 +274,7 @@ impl poll::Host for State {
 impl poll::HostPollable for State {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         const CALL: &str = "wasi.pollable-ready";
-        match self.host.before_wait(CALL, &NOTHING)? {
+        match self.host.before_wait(CALL, &NOTHING, 1)? {
             Ok(ready) => Ok(!ready.is_empty()),
             Err(ordinal) => {
                 let ready = poll::HostPollable::ready(&mut self.table, pollable).await?;
@@ -273,7 +286,7 @@ impl poll::HostPollable for State {
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         const CALL: &str = "wasi.pollable-block";
-        if let Err(ordinal) = self.host.before_wait(CALL, &NOTHING)? {
+        if let Err(ordinal) = self.host.before_wait(CALL, &NOTHING, 1)? {
             poll::HostPollable::block(&mut self.table, pollable).await?;
             self.host.after_wait(ordinal, CALL, *NOTHING, &[0]);
         }

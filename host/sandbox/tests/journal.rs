@@ -5,11 +5,12 @@
 mod common;
 
 use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
-use chimera_core::ports::{Budget, HostError, HostPorts, SkillsPort};
+use chimera_core::ports::{Budget, Called, HostPorts, SkillsPort};
 use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
-use chimera_sandbox::RunEnd;
+use chimera_sandbox::{RunEnd, codes as own};
 use common::{
     CALL_TOOL, MemoryJournal, NAMES, RUN, Reply, SEARCH, Tools, approval, component, failure, manifest_with, output,
     ports, prepare, request, sandbox, searcher, skill,
@@ -256,9 +257,26 @@ async fn arguments_must_be_a_json_object() {
     let skill = prepare(&sandbox, &searcher()).await;
     let tools = Tools::new(Vec::new());
     let ports = ports(&tools, &MemoryJournal::of(Vec::new()));
-    let report = sandbox.run(&skill, request(json!([]), Limits::default()), ports).await;
-    assert_eq!(failure(&report).kind, FailureKind::InvalidInput);
-    assert_eq!(failure(&report).code, chimera_sandbox::codes::ARGUMENT_INVALID);
+    let deep = (0..MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+    for wrong in [json!([]), json!({ "a": deep }), json!({ "a": vec![0; MAX_VALUES] })] {
+        let report = sandbox.run(&skill, request(wrong, Limits::default()), ports.clone()).await;
+        assert_eq!(failure(&report).kind, FailureKind::InvalidInput);
+        assert_eq!(failure(&report).code, chimera_sandbox::codes::ARGUMENT_INVALID);
+    }
+    assert!(tools.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_calls_of_a_batch_share_the_values_that_one_may_have() {
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &batcher()).await;
+    let tools = Tools::new(vec![Reply::Say("1")]);
+    let ports = ports(&tools, &MemoryJournal::of(Vec::new()));
+    // Each would be taken alone.
+    let third = json!({ "a": vec![0; MAX_VALUES / 2 + 10] });
+    let report = sandbox.run(&skill, request(third, Limits::default()), ports).await;
+    assert_eq!(output(&report), &json!(true));
+    assert_eq!(tools.calls.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -347,29 +365,54 @@ struct Callee;
 
 #[async_trait::async_trait]
 impl SkillsPort for Callee {
-    async fn call(
-        &self,
-        ordinal: u32,
-        name: &SkillName,
-        input: Value,
-        budget: Budget,
-    ) -> Result<(Outcome, u64), HostError> {
+    async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
         assert_eq!((ordinal, name.as_str()), (1, "acme/other"));
         assert!(budget.fuel > 900_000);
-        Ok((Outcome { output: input, confidence: 1.0, evidence: vec!["because".to_owned()] }, 1_000_000))
+        let result = match input.get("fail") {
+            Some(code) => Err(Failure::new(FailureKind::Permanent, code.as_str().unwrap(), "no").into()),
+            None => Ok(Outcome { output: input, confidence: 1.0, evidence: vec!["because".to_owned()] }),
+        };
+        Called { result, fuel: 1_000_000 }
     }
 }
 
-#[tokio::test]
-async fn what_a_callee_used_comes_out_of_the_callers_fuel() {
-    let wasm = component(
+/// Calls `acme/other` with its input and returns what it is told.
+fn caller() -> Vec<u8> {
+    component(
         "guest",
         r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
         &format!(
             r#"{RUN} (call $call (i32.const 2048) (i32.const 10) (local.get $input) (local.get $input_len) (i32.const 1536))
             (i32.const 1536)) (data (i32.const 2048) "acme/other")"#
         ),
-    );
+    )
+}
+
+#[tokio::test]
+async fn a_callee_that_fails_costs_its_caller_as_much() {
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &caller()).await;
+    let too_large = json!("x".repeat((1 << 20) - 100));
+    for (input, code) in [(json!({"fail": "no-luck"}), "no-luck"), (too_large, own::ANSWER_SIZE)] {
+        let journal = MemoryJournal::of(Vec::new());
+        let calling = HostPorts { skills: Arc::new(Callee), journal: journal.clone(), ..HostPorts::deny_all() };
+        let replaying = HostPorts { journal, ..HostPorts::deny_all() };
+        for ports in [&calling, &replaying] {
+            let report = sandbox.run(&skill, request(input.clone(), Limits::default()), ports.clone()).await;
+            let failure = failure(&report);
+            assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, code));
+            assert!((1_000_000..1_100_000).contains(&report.usage.fuel), "{}", report.usage.fuel);
+        }
+        let limits = Limits { fuel: 1_000_010, ..Limits::default() };
+        let fresh = HostPorts { journal: MemoryJournal::of(Vec::new()), ..calling.clone() };
+        let report = sandbox.run(&skill, request(input, limits), fresh).await;
+        assert_eq!(failure(&report).code, codes::FUEL, "nothing is left after the callee");
+    }
+}
+
+#[tokio::test]
+async fn what_a_callee_used_comes_out_of_the_callers_fuel() {
+    let wasm = caller();
     let sandbox = sandbox();
     let skill = prepare(&sandbox, &wasm).await;
     let ports = HostPorts { skills: Arc::new(Callee), ..HostPorts::deny_all() };
@@ -393,4 +436,131 @@ async fn secrets_answer_only_yes_or_no() {
     let skill = prepare(&sandbox, &wasm).await;
     let report = sandbox.run(&skill, request(json!({}), Limits::default()), HostPorts::deny_all()).await;
     assert_eq!(output(&report), &json!(0));
+}
+
+const SUBSCRIBE: &str = r#"(import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration"
+    (func $subscribe (param i64) (result i32)))"#;
+
+/// Waits so often for a list of 9,990 times the same timer, logging a line after each, then searches.
+fn poller(times: u32) -> Vec<u8> {
+    let imports = format!(
+        r#"{CALL_TOOL} {SUBSCRIBE}
+        (import "wasi:io/poll@0.2.6" "poll" (func $poll (param i32 i32 i32)))
+        (import "chimera:skill/progress@0.1.0" "log" (func $log (param i32 i32 i32)))"#
+    );
+    let definitions = format!(
+        "{RUN} (local $timer i32) (local $n i32)
+            (local.set $timer (call $subscribe (i64.const 0)))
+            (loop $more
+                (i32.store (i32.add (i32.const 4096) (i32.mul (local.get $n) (i32.const 4))) (local.get $timer))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $n) (i32.const 9990))))
+            (local.set $n (i32.const {times}))
+            (loop $more
+                (global.set $heap (i32.const 131072))
+                (call $poll (i32.const 4096) (i32.const 9990) (i32.const 1536))
+                (if (i32.ne (i32.load (i32.const 1540)) (i32.const 9990)) (then unreachable))
+                (call $log (i32.const 1) (i32.const 2048) (i32.const 6))
+                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+                (br_if $more (local.get $n)))
+            {SEARCH}
+            (call $ok (i32.load (i32.const 1544)) (i32.load (i32.const 1548)) (f64.const 1)))
+        {NAMES}"
+    );
+    component("guest", &imports, &definitions)
+}
+
+#[tokio::test]
+async fn waiting_for_long_lists_ends_before_it_fills_the_journal() {
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &poller(9_990)).await;
+    let ports = ports(&Tools::new(Vec::new()), &MemoryJournal::of(Vec::new()));
+    let limits = Limits { fuel: Limits::MAX.fuel, time_ms: Limits::MAX.time_ms, ..Limits::default() };
+    let report = sandbox.run(&skill, request(json!({}), limits), ports).await;
+    assert_eq!((failure(&report).kind, failure(&report).code.as_str()), (FailureKind::Permanent, codes::CALL_LIMIT));
+    assert_eq!(report.logs.len(), 16, "lists waited for before the readings were used up");
+}
+
+#[tokio::test]
+async fn a_replayed_run_has_as_many_readings_left() {
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &poller(15)).await;
+    let journal = MemoryJournal::of(Vec::new());
+    let asks = ports(&Tools::new(vec![Reply::Suspend]), &journal);
+    let report = sandbox.run(&skill, request(json!({}), Limits::default()), asks).await;
+    assert_eq!(report.end, RunEnd::Suspended(approval()));
+    let answers = ports(&Tools::new(vec![Reply::Say("1")]), &journal);
+    let report = sandbox.run(&skill, request(json!({}), Limits::default()), answers).await;
+    assert_eq!(output(&report), &json!(1));
+}
+
+/// Searches so often, forgetting each answer, then returns its input.
+fn searcher_of(times: u32) -> Vec<u8> {
+    let definitions = format!(
+        "{RUN} (local $n i32)
+            (local.set $n (i32.const {times}))
+            (loop $more
+                (global.set $heap (i32.const 131072))
+                {SEARCH}
+                (if (i32.load8_u (i32.const 1536)) (then (return (i32.const 1536))))
+                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+                (br_if $more (local.get $n)))
+            (call $ok (local.get $input) (local.get $input_len) (f64.const 1)))
+        {NAMES}"
+    );
+    component("guest", CALL_TOOL, &definitions)
+}
+
+#[tokio::test]
+async fn a_run_that_is_answered_too_much_ends_and_so_does_its_replay() {
+    const ANSWER: usize = 1 << 20;
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &searcher_of(200)).await;
+    let limits = Limits { mcp_calls: 256, fuel: Limits::MAX.fuel, time_ms: Limits::MAX.time_ms, ..Limits::default() };
+    let large: &'static str = Box::leak("x".repeat(ANSWER - 1000).into_boxed_str());
+    let journal = MemoryJournal::of(Vec::new());
+    let tools = Tools::new(vec![Reply::Say(large); 200]);
+    let report = sandbox.run(&skill, request(json!({}), limits), ports(&tools, &journal)).await;
+    assert_eq!((failure(&report).kind, failure(&report).code.as_str()), (FailureKind::Permanent, codes::CALL_LIMIT));
+    assert!(failure(&report).message.contains("64 MiB"), "{}", failure(&report).message);
+    let sent = tools.calls.lock().unwrap().len();
+    assert_eq!(sent, 65, "one more than fits, and nothing was sent that could not be recorded");
+    assert_eq!(journal.entries().len(), 1 + sent);
+
+    let silent = Tools::new(Vec::new());
+    let report = sandbox.run(&skill, request(json!({}), limits), ports(&silent, &journal)).await;
+    assert_eq!(failure(&report).code, codes::CALL_LIMIT);
+    assert_eq!(silent.replayed.lock().unwrap().len(), sent);
+    assert!(silent.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_weight_that_cannot_be_added_up_is_refused() {
+    let observe = |weight: &str| {
+        skill(
+            r#"(import "chimera:skill/trends@0.1.0" "observe" (func $observe (param i32 i32 f64 i32 i32 i32)))"#,
+            &format!(
+                "(call $observe (local.get $input) (i32.const 1) (f64.const {weight}) (local.get $input) (i32.const 1)
+                    (i32.const 1536))
+                (if (i32.load8_u (i32.const 1536)) (then (return (i32.const 1536))))
+                (call $ok (local.get $input) (local.get $input_len) (f64.const 1))"
+            ),
+        )
+    };
+    let sandbox = sandbox();
+    for (weight, code) in [
+        ("1.7e308", own::ARGUMENT_INVALID),
+        ("1.001e9", own::ARGUMENT_INVALID),
+        ("-1", own::ARGUMENT_INVALID),
+        ("nan", own::ARGUMENT_INVALID),
+        // These reach the port, which denies everything.
+        ("1e9", codes::NOT_GRANTED),
+        ("0", codes::NOT_GRANTED),
+    ] {
+        let skill = prepare(&sandbox, &observe(weight)).await;
+        let mut request = request(json!({}), Limits::default());
+        request.manifest = manifest_with(json!({ "trends": ["observe"] }));
+        let report = sandbox.run(&skill, request, HostPorts::deny_all()).await;
+        assert_eq!(failure(&report).code, code, "{weight}");
+    }
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use chimera_core::failure::{FailureKind, codes};
+use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::HostPorts;
 use chimera_sandbox::{RunEnd, RunReport};
@@ -109,6 +110,13 @@ async fn outcomes_are_held_against_the_contract() {
     };
     for confidence in ["nan", "-0.1", "1.01", "inf"] {
         assert_permanent(&run_with(&sandbox, &with(confidence), limits()).await, codes::CONFIDENCE_INVALID);
+    }
+    let deep = (0..=MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+    let echo = prepare(&sandbox, &echo()).await;
+    for (input, why) in [(deep, "nested deeper than 64"), (json!(vec![0; MAX_VALUES]), "at most 65536 are taken")] {
+        let report = sandbox.run(&echo, request(input, limits()), HostPorts::deny_all()).await;
+        assert_permanent(&report, codes::OUTPUT_INVALID);
+        assert!(failure(&report).message.contains(why), "{}", failure(&report).message);
     }
     let garbage = skill("", "(call $ok (i32.const 2048) (i32.const 3) (f64.const 1))");
     assert_permanent(&run_with(&sandbox, &garbage, limits()).await, codes::OUTPUT_INVALID);

@@ -8,11 +8,11 @@ use super::executor::Executor;
 use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of, callee_failed};
 use async_trait::async_trait;
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::json::check_schema;
 use chimera_core::manifest::{Limits, Manifest};
-use chimera_core::ports::{Budget, Deny, HostError, HostPorts, SkillsPort};
+use chimera_core::ports::{Budget, Called, Deny, HostError, HostPorts, SkillsPort};
 use chimera_core::skill::{SkillName, SkillRef};
 use chimera_core::task::Outcome;
+use chimera_registry::check_value;
 use chimera_sandbox::{RunEnd, RunRequest};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,13 +46,23 @@ pub(crate) struct Callees {
 
 #[async_trait]
 impl SkillsPort for Callees {
-    async fn call(
+    async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
+        let mut fuel = 0;
+        let result = self.run_callee(ordinal, name, input, budget, &mut fuel).await;
+        Called { result, fuel }
+    }
+}
+
+impl Callees {
+    /// `fuel` is what the callee took, however it ended; untouched when it was not run.
+    async fn run_callee(
         &self,
         ordinal: u32,
         name: &SkillName,
         input: Value,
         budget: Budget,
-    ) -> Result<(Outcome, u64), HostError> {
+        fuel: &mut u64,
+    ) -> Result<Outcome, HostError> {
         let declared = self.caller.capabilities.skills.iter().find(|dependency| dependency.name == *name);
         let Some(declared) = declared else {
             let message = format!("the manifest does not declare that it calls `{name}`");
@@ -69,8 +79,8 @@ impl SkillsPort for Callees {
         };
         let loaded = self.executor.registry().load(&version.skill).await?;
         let manifest = loaded.version.manifest.clone();
-        check_schema(&manifest.io.input, &input).map_err(|problem| {
-            Failure::new(FailureKind::InvalidInput, codes::INPUT_INVALID, format!("input of {name}: {problem}"))
+        check_value(&manifest.io.input, &input, budget.deadline).await.map_err(|problem| {
+            problem.into_failure(FailureKind::InvalidInput, codes::INPUT_INVALID, &format!("input of {name}"))
         })?;
         let remaining = budget.deadline.saturating_duration_since(Instant::now());
         let limits = Limits {
@@ -89,12 +99,14 @@ impl SkillsPort for Callees {
         let ports = self.ports_for(ordinal, name, manifest.clone());
         // Boxed: a run may call a run.
         let report = Box::pin(self.executor.sandbox().run(&loaded.prepared, request, ports)).await;
+        *fuel = report.usage.fuel;
         match report.end {
-            RunEnd::Finished(outcome) => match check_schema(&manifest.io.output, &outcome.output) {
-                Ok(()) => Ok((outcome, report.usage.fuel)),
+            RunEnd::Finished(outcome) => match check_value(&manifest.io.output, &outcome.output, budget.deadline).await
+            {
+                Ok(()) => Ok(outcome),
                 Err(problem) => {
-                    let message = format!("output of {name}: {problem}");
-                    Err(Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, message).into())
+                    let about = format!("output of {name}");
+                    Err(problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, &about).into())
                 }
             },
             RunEnd::Failed(failure) => {
@@ -109,9 +121,7 @@ impl SkillsPort for Callees {
             }
         }
     }
-}
 
-impl Callees {
     fn ports_for(&self, ordinal: u32, name: &SkillName, manifest: Arc<Manifest>) -> HostPorts {
         let run =
             RunIdentity { agent: agent_of(name), path: format!("{}{ordinal}/", self.run.path), ..self.run.clone() };

@@ -33,6 +33,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const MAX_RECALL: u32 = 50;
 /// Most topics of one answer.
 pub const MAX_TRENDS: u32 = 100;
+/// The code of a put that the agent's scratch has no room for.
+pub const SCRATCH_FULL: &str = "scratch-full";
 
 /// The agent whose memory a skill sees: derived from the skill's name, so that all its versions share it and no other
 /// skill does.
@@ -98,11 +100,17 @@ impl std::fmt::Debug for TruthPorts {
 
 impl TruthPorts {
     async fn write(&self, write: Write) -> Result<(), HostError> {
+        self.write_if(None, write).await
+    }
+
+    async fn write_if(&self, room: Option<Guard>, write: Write) -> Result<(), HostError> {
         let mut change = Change::new();
         change.guard(self.run.guard());
+        change.guards.extend(room);
         change.write(write);
         match self.truth.commit(change).await? {
             Committed::Applied => Ok(()),
+            Committed::Stale(Guard::ScratchRoom(..)) => Err(scratch_full()),
             Committed::Stale(_) => {
                 Err(Failure::new(FailureKind::Transient, codes::LEASE_EXPIRED, "the run no longer holds its task")
                     .into())
@@ -117,6 +125,16 @@ fn too_large(what: &str, found: usize, most: usize) -> HostError {
 
 fn not_usable(message: &str) -> HostError {
     Failure::new(FailureKind::InvalidInput, "argument-invalid", message).into()
+}
+
+/// Permanent: what a skill keeps does not become less within a retry's time.
+fn scratch_full() -> HostError {
+    let (keys, mib) = (ScratchItem::MAX_KEYS, ScratchItem::MAX_BYTES >> 20);
+    let message = format!(
+        "the skill's scratch is full ({keys} keys or {mib} MiB): delete keys, or wait until they are forgotten, an hour \
+         after they were put"
+    );
+    Failure::new(FailureKind::Permanent, SCRATCH_FULL, message).into()
 }
 
 #[async_trait]
@@ -163,8 +181,9 @@ impl ScratchPort for TruthPorts {
             return Err(too_large("the value", size, MAX_VALUE_BYTES));
         }
         let expires_at = self.clock.now().plus(ScratchItem::KEPT);
-        self.write(Write::PutScratch(ScratchItem { agent: self.run.agent, key: key.to_owned(), value, expires_at }))
-            .await
+        let item = ScratchItem { agent: self.run.agent, key: key.to_owned(), value, expires_at };
+        let room = Guard::ScratchRoom(item.agent, item.key.clone(), item.size());
+        self.write_if(Some(room), Write::PutScratch(item)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), HostError> {
@@ -187,11 +206,12 @@ impl TrendsPort for TruthPorts {
         if topic.trim().is_empty() || topic.len() > MAX_KEY_BYTES || source.len() > MAX_KEY_BYTES {
             return Err(not_usable("topic must be 1 to 256 bytes and source at most 256"));
         }
-        if !weight.is_finite() || weight < 0.0 {
-            return Err(not_usable("weight must be finite and not negative"));
+        if !TrendItem::is_weight(weight) {
+            return Err(not_usable("weight must be 0 to 1e9"));
         }
         let item = TrendItem {
             id: self.run.call_id("trend", ordinal),
+            agent: self.run.agent,
             topic: topic.to_owned(),
             weight,
             source: source.to_owned(),

@@ -83,10 +83,50 @@ async fn what_is_too_large_or_makes_no_sense_is_refused() {
     assert!(ScratchPort::put(&ports, "", json!(1)).await.is_err());
     assert!(ScratchPort::put(&ports, &"k".repeat(MAX_KEY_BYTES + 1), json!(1)).await.is_err());
     assert!(ScratchPort::put(&ports, "k", json!(large)).await.is_err());
-    for weight in [f64::NAN, f64::INFINITY, -1.0] {
+    for weight in [f64::NAN, f64::INFINITY, -1.0, 1.000_001e9, 1.7e308] {
         assert!(ports.observe(0, "t", weight, "s").await.is_err());
     }
     assert!(ports.observe(0, " ", 1.0, "s").await.is_err());
+}
+
+#[tokio::test]
+async fn a_skill_that_fills_its_scratch_is_told_what_to_do() {
+    let (house, ports) = ports().await;
+    let large = json!("x".repeat(MAX_VALUE_BYTES - 2));
+    let fits = ScratchItem::MAX_BYTES / (MAX_VALUE_BYTES + 4);
+    for number in 0..fits {
+        ScratchPort::put(&ports, &format!("{number:04}"), large.clone()).await.expect("there is room");
+    }
+    let full = ScratchPort::put(&ports, "more", large.clone()).await.expect_err("full");
+    let HostError::Failure(failure) = full else { panic!("expected a failure, found {full:?}") };
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, SCRATCH_FULL));
+    assert!(failure.message.contains("delete keys"), "{}", failure.message);
+    ScratchPort::put(&ports, "0000", large.clone()).await.expect("a value takes the place of the old one");
+    ScratchPort::delete(&ports, "0001").await.expect("deleted");
+    ScratchPort::put(&ports, "more", large.clone()).await.expect("there is room again");
+    let other = TruthPorts {
+        run: RunIdentity { agent: agent_of(&"acme/other".parse().expect("a name")), ..ports.run.clone() },
+        ..ports.clone()
+    };
+    ScratchPort::put(&other, "k", large).await.expect("another skill has room of its own");
+    drop(house);
+}
+
+#[tokio::test]
+async fn memory_that_is_full_forgets_the_oldest_in_the_truth_and_in_the_index() {
+    let (house, ports) = ports().await;
+    let text = |number: usize| format!("{number:04} {}", "river ".repeat(10_000));
+    let fits = MemoryItem::MAX_BYTES / (text(0).len() + 2);
+    for (number, ordinal) in (0..fits + 3).zip(0..) {
+        house.clock.advance(Duration::from_millis(1));
+        ports.remember(ordinal, &text(number), json!({})).await.expect("remembered");
+    }
+    let kept = house.store.memory(Some(ports.run.agent)).await.expect("read");
+    assert_eq!(kept.len(), fits);
+    assert_eq!(kept[0].text, text(3), "the oldest are forgotten");
+    assert!(kept.iter().map(MemoryItem::size).sum::<usize>() <= MemoryItem::MAX_BYTES);
+    assert!(ports.recall("0002", 50).await.expect("recalled").iter().all(|hit| hit.item.text != text(2)));
+    assert_eq!(ports.recall("0003", 1).await.expect("recalled")[0].item.text, text(3));
 }
 
 #[test]

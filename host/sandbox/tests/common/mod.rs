@@ -33,6 +33,7 @@ world guest {
     import chimera:skill/mcp@0.1.0;
     import chimera:skill/scratch@0.1.0;
     import chimera:skill/skills@0.1.0;
+    import chimera:skill/trends@0.1.0;
     import chimera:skill/progress@0.1.0;
     import chimera:skill/secrets@0.1.0;
     export chimera:skill/runner@0.1.0;

@@ -2,9 +2,10 @@
 //!
 //! Reads only. Called by the writer before it applies a change.
 
-use super::rows::{PortResult, int, name};
+use super::rows::{PortResult, int, name, size};
 use crate::error::port_error;
 use chimera_core::change::Guard;
+use chimera_core::records::ScratchItem;
 use chimera_core::task::TaskState;
 use sqlx::SqliteConnection;
 use sqlx::query::QueryScalar;
@@ -22,6 +23,14 @@ pub(super) async fn first_broken<'g>(db: &mut SqliteConnection, guards: &'g [Gua
 }
 
 type Find<'q> = QueryScalar<'q, Sqlite, i64, SqliteArguments>;
+
+/// What the agent keeps, without what the new value takes the place of, and with the new value.
+const SCRATCH_ROOM: &str = "WITH old AS (
+        SELECT count(*) AS items, coalesce(sum(bytes), 0) AS bytes FROM ephemeral_memory WHERE agent_id = ?1 AND key = ?2),
+    now AS (
+        SELECT coalesce(sum(items), 0) AS items, coalesce(sum(bytes), 0) AS bytes FROM kept
+        WHERE agent_id = ?1 AND what = 'scratch')
+    SELECT 1 FROM old, now WHERE now.items - old.items + 1 <= ?4 AND now.bytes - old.bytes + ?3 <= ?5";
 
 enum Expect {
     Found,
@@ -77,6 +86,15 @@ async fn holds(db: &mut SqliteConnection, guard: &Guard) -> PortResult<bool> {
                 .bind(task.to_string())
                 .bind(*epoch)
                 .bind(*ordinal),
+        ),
+        Guard::ScratchRoom(agent, key, bytes) => (
+            Expect::Found,
+            query_scalar(SCRATCH_ROOM)
+                .bind(agent.to_string())
+                .bind(key.as_str())
+                .bind(size(*bytes)?)
+                .bind(size(ScratchItem::MAX_KEYS)?)
+                .bind(size(ScratchItem::MAX_BYTES)?),
         ),
     };
     let found = find.fetch_optional(db).await.map_err(port_error)?;

@@ -5,6 +5,7 @@
 
 mod chain;
 mod guards;
+mod purge;
 mod queue;
 mod reads;
 mod rows;
@@ -16,8 +17,8 @@ use crate::error::{StoreError, closed};
 use crate::folder::{self, FolderLock};
 use crate::listen::{BroadcastListener, CAPACITY};
 use chain::Heads;
-use chimera_core::clock::Timestamp;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
+use purge::Purge;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
@@ -133,7 +134,7 @@ impl SqliteStore {
             lock: Arc::clone(&lock),
             running,
             heads: Heads::default(),
-            purged_at: Timestamp::EPOCH,
+            purge: Purge::default(),
             last_batch: 1,
         };
         tokio::spawn(writer.run());

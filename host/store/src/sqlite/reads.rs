@@ -4,7 +4,7 @@
 //! everything that looks at the truth.
 
 use super::chain;
-use super::rows::{BodyRow, PortResult, corrupt, noun, nouns, optional};
+use super::rows::{BodyRow, PortResult, corrupt, noun, nouns, optional, readable};
 use super::transport::OutboxClaim;
 use super::writer::{Answer, Work};
 use super::writes::journal_noun;
@@ -12,7 +12,7 @@ use super::{SqliteStore, unexpected_answer};
 use crate::error::port_error;
 use async_trait::async_trait;
 use chimera_core::approval::Approval;
-use chimera_core::audit::{AuditDraft, AuditEvent};
+use chimera_core::audit::{AuditDraft, AuditEvent, Head};
 use chimera_core::campaign::{Campaign, CampaignState, CampaignView};
 use chimera_core::change::{Change, Committed, Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
@@ -199,7 +199,7 @@ impl Truth for SqliteStore {
             sql.push(" AND name = ").push_bind(name.as_str());
         }
         sql.push(" ORDER BY name, installed_at, version");
-        nouns("skill_versions", self.reader(), sql.build_query_as()).await
+        readable("skill_versions", self.reader(), sql.build_query_as()).await
     }
 
     async fn agents(&self) -> Result<Vec<Agent>, PortError> {
@@ -227,19 +227,27 @@ impl Truth for SqliteStore {
 
     async fn audit_chains(&self) -> Result<Vec<Option<CampaignId>>, PortError> {
         // Jumps from chain to chain along the primary key instead of reading every event. Not `seq = 1`: a chain whose
-        // first event was removed must still be seen.
+        // first event was removed must still be seen, and by its head one that lost all of them.
         let names: Vec<(String,)> = query_as(
             "WITH RECURSIVE chains (name) AS (
                  SELECT min(chain) FROM audit_logs
                  UNION ALL
                  SELECT (SELECT min(chain) FROM audit_logs WHERE chain > chains.name) FROM chains
                  WHERE chains.name IS NOT NULL)
-             SELECT name FROM chains WHERE name IS NOT NULL",
+             SELECT name FROM chains WHERE name IS NOT NULL
+             UNION
+             SELECT chain FROM audit_heads",
         )
         .fetch_all(self.reader())
         .await
         .map_err(port_error)?;
         names.iter().map(|(name,)| chain::named(name)).collect()
+    }
+
+    async fn audit_head(&self, chain: Option<CampaignId>) -> Result<Option<Head>, PortError> {
+        let row = query_as("SELECT seq, hash FROM audit_heads WHERE chain = ?").bind(chain::name_of(chain));
+        let row = row.fetch_optional(self.reader()).await.map_err(port_error)?;
+        row.map(|row| chain::head_of(chain, row)).transpose()
     }
 
     async fn memory(&self, agent: Option<AgentId>) -> Result<Vec<MemoryItem>, PortError> {
@@ -248,7 +256,7 @@ impl Truth for SqliteStore {
             sql.push(" AND agent_id = ").push_bind(agent.to_string());
         }
         sql.push(" ORDER BY created_at, id");
-        nouns("agent_memory", self.reader(), sql.build_query_as()).await
+        readable("agent_memory", self.reader(), sql.build_query_as()).await
     }
 
     async fn scratch(&self, agent: AgentId, key: &str, now: Timestamp) -> Result<Option<ScratchItem>, PortError> {
@@ -278,7 +286,12 @@ impl Truth for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(port_error)?;
-        let top = |(topic, weight, count)| TrendTop { topic, weight, count: u64::try_from(count).unwrap_or(0) };
+        // JSON has no infinity: a sum that somebody else's rows drove there would be written and never be read again.
+        let top = |(topic, weight, count): (String, f64, i64)| TrendTop {
+            topic,
+            weight: weight.clamp(0.0, f64::MAX),
+            count: u64::try_from(count).unwrap_or(0),
+        };
         Ok(rows.into_iter().map(top).collect())
     }
 }

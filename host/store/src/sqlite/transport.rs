@@ -45,15 +45,6 @@ pub(super) async fn release_outbox_claims(db: &mut SqliteConnection) -> PortResu
     execute(db, query("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")).await.map(drop)
 }
 
-/// Forgets ephemeral memory that has expired, some at a time.
-pub(super) async fn purge_scratch(db: &mut SqliteConnection, now: Timestamp) -> PortResult<()> {
-    let purge = query(
-        "DELETE FROM ephemeral_memory WHERE rowid IN
-             (SELECT rowid FROM ephemeral_memory WHERE expires_at <= ? ORDER BY expires_at LIMIT 1000)",
-    );
-    execute(db, purge.bind(now.as_millis())).await.map(drop)
-}
-
 pub(super) async fn push(
     db: &mut SqliteConnection,
     planner_id: &str,

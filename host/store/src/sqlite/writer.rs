@@ -5,6 +5,7 @@
 //! [`SqliteStore::open`](super::SqliteStore::open).
 
 use super::chain::{Appended, Heads};
+use super::purge::Purge;
 use super::rows::{PortResult, execute};
 use super::transport::{self, OutboxClaim};
 use super::{guards, writes};
@@ -21,9 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
-
-/// How often expired ephemeral memory is thrown away, at most.
-const PURGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Something to be written, and who waits for it.
 pub(super) struct Job {
@@ -63,7 +61,7 @@ pub(super) struct Writer {
     /// Dropped at the very end: whoever closes the store waits for it.
     pub(super) running: watch::Sender<()>,
     pub(super) heads: Heads,
-    pub(super) purged_at: Timestamp,
+    pub(super) purge: Purge,
     pub(super) last_batch: usize,
 }
 
@@ -138,6 +136,8 @@ impl Writer {
     /// Closing the connection rolls back whatever is open on it; the next batch connects anew.
     async fn abandon(&mut self) {
         self.heads.forget();
+        // What was thrown away may be there again.
+        self.purge = Purge::default();
         if let Some(db) = self.db.take() {
             let _ = db.close_hard().await;
         }
@@ -156,9 +156,10 @@ impl Writer {
         for work in works {
             has_changes |= matches!(work, Work::Commit(_));
             let told = is_heard.then_some(&mut batch.notices);
-            let answer = step(db, &mut self.heads, &mut self.purged_at, work, told).await?;
+            let answer = step(db, &mut self.heads, &mut self.purge, work, told).await?;
             batch.answers.push(answer);
         }
+        self.heads.write(db).await?;
         if has_changes {
             failpoint::hit("store.before_commit");
         }
@@ -181,7 +182,7 @@ struct Batch {
 async fn step(
     db: &mut SqliteConnection,
     heads: &mut Heads,
-    purged_at: &mut Timestamp,
+    purge: &mut Purge,
     work: &Work,
     told: Option<&mut Vec<Notice>>,
 ) -> PortResult<PortResult<Answer>> {
@@ -194,7 +195,7 @@ async fn step(
     }
     execute(&mut *db, query("SAVEPOINT job")).await?;
     let mut appended = Appended::default();
-    let answer = perform(db, heads, purged_at, work, &mut appended).await;
+    let answer = perform(db, heads, purge, work, &mut appended).await;
     if answer.is_err() {
         execute(&mut *db, query("ROLLBACK TO job")).await?;
     }
@@ -215,7 +216,7 @@ async fn step(
 async fn perform(
     db: &mut SqliteConnection,
     heads: &Heads,
-    purged_at: &mut Timestamp,
+    purge: &mut Purge,
     work: &Work,
     appended: &mut Appended,
 ) -> PortResult<Answer> {
@@ -226,10 +227,7 @@ async fn perform(
             Ok(Answer::Committed(Committed::Applied))
         }
         Work::ClaimOutbox(claim) => {
-            if claim.now.since(*purged_at) >= PURGE_EVERY {
-                *purged_at = claim.now;
-                transport::purge_scratch(db, claim.now).await?;
-            }
+            purge.turn(db, claim.now).await?;
             transport::claim_outbox(db, claim).await.map(Answer::Outbox)
         }
         Work::ReleaseOutboxClaims => transport::release_outbox_claims(db).await.map(|()| Answer::Done),

@@ -3,7 +3,7 @@
 //! The one function that writes a noun derives its columns from it, so body and columns cannot disagree. Rows are
 //! inserted or updated in place, never replaced, so references stay. Called by the writer, inside a savepoint.
 
-use super::rows::{PortResult, body, corrupt, execute, int, name, noun, permanent, text};
+use super::rows::{PortResult, body, corrupt, execute, int, name, noun, permanent, size, text};
 use crate::error::port_error;
 use chimera_core::approval::Approval;
 use chimera_core::campaign::Campaign;
@@ -138,6 +138,7 @@ async fn put_task(db: &mut SqliteConnection, task: &Task) -> PortResult<()> {
         "lineage_id",
         "priority",
         "attempt",
+        "epoch",
         "lease_id",
         "lease_until",
         "run_after",
@@ -157,6 +158,7 @@ async fn put_task(db: &mut SqliteConnection, task: &Task) -> PortResult<()> {
     .bind(task.lineage.to_string())
     .bind(task.priority)
     .bind(task.attempt)
+    .bind(task.epoch)
     .bind(lease.map(|lease| lease.id.to_string()))
     .bind(lease.map(|lease| lease.until.as_millis()))
     .bind(task.run_after.map(Timestamp::as_millis))
@@ -385,39 +387,72 @@ async fn put_token(db: &mut SqliteConnection, token: &ApiToken) -> PortResult<()
 }
 
 async fn put_memory(db: &mut SqliteConnection, item: &MemoryItem) -> PortResult<()> {
-    let put = query(upsert!("agent_memory", "id", "agent_id", "created_at", "body"))
+    let put = query(upsert!("agent_memory", "id", "agent_id", "created_at", "bytes", "body"))
         .bind(item.id.to_string())
         .bind(item.agent.to_string())
         .bind(item.created_at.as_millis())
+        .bind(size(item.size())?)
         .bind(body(item)?);
-    execute(db, put).await.map(drop)
+    execute(&mut *db, put).await?;
+    let (most_items, most_bytes) = (size(MemoryItem::MAX_ITEMS)?, size(MemoryItem::MAX_BYTES)?);
+    loop {
+        let (items, bytes) = kept(db, item.agent, "memory").await?;
+        if items <= most_items && bytes <= most_bytes {
+            return Ok(());
+        }
+        let forget = query(
+            "DELETE FROM agent_memory WHERE id IN
+                 (SELECT id FROM agent_memory WHERE agent_id = ?1 AND id <> ?2 ORDER BY created_at, id LIMIT 1)",
+        );
+        if execute(&mut *db, forget.bind(item.agent.to_string()).bind(item.id.to_string())).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// How much an agent keeps of something: items and bytes.
+async fn kept(db: &mut SqliteConnection, agent: AgentId, what: &'static str) -> PortResult<(i64, i64)> {
+    let row = query_as("SELECT items, bytes FROM kept WHERE agent_id = ? AND what = ?").bind(agent.to_string());
+    let row = row.bind(what).fetch_optional(db).await.map_err(port_error)?;
+    Ok(row.unwrap_or_default())
 }
 
 async fn put_scratch(db: &mut SqliteConnection, item: &ScratchItem) -> PortResult<()> {
     let put = query(
-        "INSERT INTO ephemeral_memory (agent_id, key, expires_at, value) VALUES (?, ?, ?, ?)
-         ON CONFLICT (agent_id, key) DO UPDATE SET expires_at = excluded.expires_at, value = excluded.value",
+        "INSERT INTO ephemeral_memory (agent_id, key, expires_at, bytes, value) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (agent_id, key) DO UPDATE
+         SET expires_at = excluded.expires_at, bytes = excluded.bytes, value = excluded.value",
     )
     .bind(item.agent.to_string())
     .bind(item.key.as_str())
     .bind(item.expires_at.as_millis())
+    .bind(size(item.size())?)
     .bind(body(&item.value)?);
     execute(db, put).await.map(drop)
 }
 
 /// The same observation replayed has the same id and counts once.
 async fn add_trend(db: &mut SqliteConnection, item: &TrendItem) -> PortResult<()> {
-    if !item.weight.is_finite() {
-        return Err(permanent("the weight of an observation is not a finite number"));
+    if !TrendItem::is_weight(item.weight) {
+        return Err(permanent(format!("the weight of an observation is {}; it must be 0 to 1e9", item.weight)));
     }
     let add = query(
-        "INSERT INTO content_trends (id, topic, weight, source, observed_at) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO content_trends (id, agent_id, topic, weight, source, observed_at) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(item.id.to_string())
+    .bind(item.agent.to_string())
     .bind(item.topic.as_str())
     .bind(item.weight)
     .bind(item.source.as_str())
     .bind(item.observed_at.as_millis());
-    execute(db, add).await.map(drop)
+    let added = execute(&mut *db, add).await?;
+    if added == 0 || kept(db, item.agent, "trends").await?.0 <= size(TrendItem::MAX_ITEMS)? {
+        return Ok(());
+    }
+    let forget = query(
+        "DELETE FROM content_trends WHERE id IN
+             (SELECT id FROM content_trends WHERE agent_id = ?1 AND id <> ?2 ORDER BY observed_at, id LIMIT 1)",
+    );
+    execute(db, forget.bind(item.agent.to_string()).bind(item.id.to_string())).await.map(drop)
 }

@@ -8,6 +8,7 @@ use chimera_core::effect::{EffectKey, EffectState};
 use chimera_core::ids::*;
 use chimera_core::ports::listen::Heard;
 use chimera_core::ports::{Notice, PortErrorKind, Truth};
+use chimera_core::records::ScratchItem;
 use chimera_core::task::{Lease, TaskState};
 use futures::future::join_all;
 use std::sync::Arc;
@@ -75,6 +76,7 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         Guard::SkillAbsent(next_version),
         Guard::JournalAbsent(task.id, 1, 1),
         Guard::JournalAbsent(task.id, 2, 0),
+        Guard::ScratchRoom(AgentId::new(&SystemIds), "k".into(), ScratchItem::MAX_BYTES),
     ];
     for guard in holding {
         assert!(try_guard(&*store, guard.clone()).await, "{guard:?} should hold");
@@ -97,6 +99,7 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         Guard::SkillAbsent(skill),
         Guard::SkillAbsent(other_bytes),
         Guard::JournalAbsent(task.id, 1, 0),
+        Guard::ScratchRoom(AgentId::new(&SystemIds), "k".into(), ScratchItem::MAX_BYTES + 1),
     ];
     for guard in broken {
         assert!(!try_guard(&*store, guard.clone()).await, "{guard:?} should not hold");

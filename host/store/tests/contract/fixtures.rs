@@ -190,7 +190,14 @@ pub fn memory(agent: AgentId) -> MemoryItem {
 }
 
 pub fn trend(topic: &str, weight: f64, observed_at: Timestamp) -> TrendItem {
-    TrendItem { id: Uuid::now_v7(), topic: topic.to_owned(), weight, source: "test".to_owned(), observed_at }
+    TrendItem {
+        id: Uuid::now_v7(),
+        agent: AgentId::from_uuid(Uuid::nil()),
+        topic: topic.to_owned(),
+        weight,
+        source: "test".to_owned(),
+        observed_at,
+    }
 }
 
 pub fn entry(ordinal: u32, answer: &str) -> JournalEntry {

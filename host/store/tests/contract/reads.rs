@@ -3,11 +3,11 @@
 use super::fixtures::*;
 use chimera_core::approval::ApprovalState;
 use chimera_core::campaign::CampaignState;
-use chimera_core::change::{OutboxTopic, Write};
+use chimera_core::change::{Committed, Guard, OutboxTopic, Write};
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::*;
-use chimera_core::ports::{ApprovalFilter, TaskFilter, ToolAnswer, Truth};
-use chimera_core::records::{ScratchItem, TokenScope};
+use chimera_core::ports::{ApprovalFilter, PortErrorKind, TaskFilter, ToolAnswer, Truth};
+use chimera_core::records::{MemoryItem, ScratchItem, TokenScope, TrendItem};
 use chimera_core::skill::SkillState;
 use chimera_core::task::{Lease, Outcome, TaskState, Usage};
 use chimera_core::verdict::{Check, CheckResult, Decision, Verdict};
@@ -225,6 +225,7 @@ pub async fn what_does_not_exist_is_none(store: Arc<dyn Truth>) {
     assert_eq!(store.journal(TaskId::new(&SystemIds), 0).await.unwrap(), []);
     assert_eq!(store.audit(None, 0, 10).await.unwrap(), []);
     assert_eq!(store.audit_chains().await.unwrap(), []);
+    assert_eq!(store.audit_head(None).await.unwrap(), None);
     let _ = store.commit(writes([Write::DeleteOutbox(OutboxId::new(&SystemIds))])).await.unwrap();
 }
 
@@ -261,6 +262,104 @@ pub async fn trends_are_summed_within_the_window(store: Arc<dyn Truth>) {
     let seen: Vec<_> = top.iter().map(|top| (top.topic.as_str(), top.weight, top.count)).collect();
     assert_eq!(seen, [("cats", 3.5, 2), ("ants", 3.0, 1)]);
     assert_eq!(store.top_trends(at(21), 10).await.unwrap(), []);
+}
+
+pub async fn of_an_agents_observations_the_newest_are_kept(store: Arc<dyn Truth>) {
+    let observed = |number: usize| Write::AddTrend(trend("cats", 1.0, at(number as i64)));
+    let other = TrendItem { agent: AgentId::new(&SystemIds), ..trend("dogs", 1.0, at(0)) };
+    let _ = store.commit(writes([Write::AddTrend(other)])).await.unwrap();
+    let _ = store.commit(writes((0..TrendItem::MAX_ITEMS + 5).map(observed))).await.unwrap();
+    let count = async |since| -> u64 { store.top_trends(since, 10).await.unwrap().iter().map(|top| top.count).sum() };
+    assert_eq!(count(at(0)).await, TrendItem::MAX_ITEMS as u64 + 1, "another agent's is its own");
+    assert_eq!(count(at(5)).await, TrendItem::MAX_ITEMS as u64, "the oldest went");
+}
+
+pub async fn weights_that_cannot_be_added_up_are_refused(store: Arc<dyn Truth>) {
+    for weight in [f64::NAN, f64::INFINITY, -0.5, 1.7e308, TrendItem::MAX_WEIGHT * 1.01] {
+        let error = store.commit(writes([Write::AddTrend(trend("x", weight, at(1)))])).await.unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Permanent, "{weight}");
+    }
+    let largest = (0..3).map(|_| Write::AddTrend(trend("x", TrendItem::MAX_WEIGHT, at(1))));
+    let _ = store.commit(writes(largest)).await.unwrap();
+    assert_eq!(store.top_trends(at(0), 1).await.unwrap()[0].weight, 3.0 * TrendItem::MAX_WEIGHT);
+}
+
+/// An item of about so many bytes, remembered so many milliseconds after the start.
+fn remembered(agent: AgentId, millis: i64, bytes: usize) -> MemoryItem {
+    MemoryItem { text: "x".repeat(bytes), created_at: at(millis), ..memory(agent) }
+}
+
+pub async fn full_memory_forgets_the_oldest(store: Arc<dyn Truth>) {
+    let (agent, other) = (AgentId::new(&SystemIds), AgentId::new(&SystemIds));
+    let kept = async |agent| store.memory(Some(agent)).await.unwrap();
+    let mut items: Vec<MemoryItem> =
+        (0..MemoryItem::MAX_ITEMS).map(|number| remembered(agent, number as i64, 1)).collect();
+    let others = remembered(other, 0, 1);
+    let put = items.iter().chain([&others]).cloned().map(Write::PutMemory);
+    let _ = store.commit(writes(put)).await.unwrap();
+    assert_eq!(kept(agent).await.len(), MemoryItem::MAX_ITEMS);
+
+    // The same item again takes no second place.
+    items[5].text = "y".to_owned();
+    let _ = store.commit(writes([Write::PutMemory(items[5].clone())])).await.unwrap();
+    assert_eq!(kept(agent).await, items);
+    let newest = remembered(agent, 1_000_000, 1);
+    let _ = store.commit(writes([Write::PutMemory(newest.clone())])).await.unwrap();
+    let found = kept(agent).await;
+    assert_eq!((found.len(), &found[0], found.last()), (MemoryItem::MAX_ITEMS, &items[1], Some(&newest)));
+
+    // One large item pushes out as many as it needs, and never itself, whatever the clock said.
+    let large = remembered(agent, -1, MemoryItem::MAX_BYTES - 1000);
+    let _ = store.commit(writes([Write::PutMemory(large.clone())])).await.unwrap();
+    let found = kept(agent).await;
+    assert_eq!(found[0], large);
+    assert!(found.iter().map(MemoryItem::size).sum::<usize>() <= MemoryItem::MAX_BYTES);
+    assert_eq!(found.last(), Some(&newest));
+    assert_eq!(kept(other).await, [others], "another agent's memory is its own");
+}
+
+pub async fn memory_stays_within_its_limits_whoever_writes(store: Arc<dyn Truth>) {
+    let agent = AgentId::new(&SystemIds);
+    let size = MemoryItem::MAX_BYTES / 10;
+    let puts = (0..40).map(|number| {
+        let store = Arc::clone(&store);
+        let item = remembered(agent, number, size);
+        tokio::spawn(async move { store.commit(writes([Write::PutMemory(item)])).await })
+    });
+    for put in futures::future::join_all(puts).await {
+        let _ = put.unwrap().unwrap();
+    }
+    let kept = store.memory(Some(agent)).await.unwrap();
+    assert_eq!(kept.len(), 9, "text and metadata of ten are more than the limit");
+}
+
+pub async fn scratch_has_room_for_so_much(store: Arc<dyn Truth>) {
+    let (agent, other) = (AgentId::new(&SystemIds), AgentId::new(&SystemIds));
+    let item = |agent, key: &str, bytes: usize| ScratchItem {
+        agent,
+        key: key.into(),
+        value: json!("x".repeat(bytes)),
+        expires_at: at(10),
+    };
+    let put = async |item: ScratchItem| {
+        let room = Guard::ScratchRoom(item.agent, item.key.clone(), item.size());
+        let mut change = writes([Write::PutScratch(item)]);
+        change.guard(room);
+        matches!(store.commit(change).await.unwrap(), Committed::Applied)
+    };
+    let almost_all = (1..ScratchItem::MAX_KEYS).map(|number| Write::PutScratch(item(agent, &number.to_string(), 1)));
+    let _ = store.commit(writes(almost_all)).await.unwrap();
+    assert!(put(item(agent, "last", 1)).await);
+    assert!(!put(item(agent, "one too many", 1)).await);
+    assert!(put(item(agent, "last", 2)).await, "a value takes the place of the old one");
+    assert!(put(item(other, "one too many", 1)).await, "another agent has room of its own");
+    let _ = store.commit(writes([Write::DeleteScratch(agent, "7".into())])).await.unwrap();
+    assert!(put(item(agent, "one too many", 1)).await, "a key was deleted");
+
+    let half = ScratchItem::MAX_BYTES / 2 - 100;
+    assert!(put(item(other, "a", half)).await && put(item(other, "b", half)).await);
+    assert!(!put(item(other, "c", 1000)).await);
+    assert!(put(item(other, "b", half - 1000)).await && put(item(other, "c", 1000)).await);
 }
 
 pub async fn hostile_text_is_only_text(store: Arc<dyn Truth>) {

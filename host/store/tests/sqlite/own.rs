@@ -5,9 +5,11 @@ use crate::open;
 use chimera_core::audit;
 use chimera_core::change::{Committed, OutboxTopic, Write};
 use chimera_core::ids::*;
+use chimera_core::journal;
 use chimera_core::ports::listen::Heard;
 use chimera_core::ports::{PortErrorKind, Queue, Truth};
-use chimera_core::records::{ScratchItem, TokenScope};
+use chimera_core::records::{ScratchItem, TokenScope, TrendItem};
+use chimera_core::task::TaskState;
 use chimera_store::{SqliteOptions, SqliteStore, StoreError, StoreErrorKind};
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -153,6 +155,11 @@ async fn tampering_is_found() {
         ("UPDATE audit_logs SET hash = prev_hash WHERE seq = 3", 3),
         ("DELETE FROM audit_logs WHERE seq = 3", 4),
         ("DELETE FROM audit_logs WHERE seq = 1", 2),
+        ("DELETE FROM audit_logs WHERE seq = 5", 5),
+        ("DELETE FROM audit_logs WHERE seq > 2", 3),
+        ("DELETE FROM audit_logs", 1),
+        ("DELETE FROM audit_heads", 5),
+        ("UPDATE audit_heads SET hash = (SELECT hash FROM audit_logs WHERE seq = 4)", 5),
         ("DELETE FROM audit_logs WHERE seq = 2; UPDATE audit_logs SET seq = seq - 1 WHERE seq = 3", 2),
         (
             "UPDATE audit_logs SET seq = 99 WHERE seq = 2; UPDATE audit_logs SET seq = 2 WHERE seq = 3;
@@ -172,10 +179,66 @@ async fn tampering_is_found() {
         tamper(&path, sql).await;
         let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap();
         let events = store.audit(None, 0, 100).await.unwrap();
-        assert_eq!(audit::verify(None, &events).unwrap_err().seq, place, "{sql}");
-        assert_eq!(store.audit_chains().await.unwrap(), [None]);
+        let head = store.audit_head(None).await.unwrap();
+        assert_eq!(audit::verify_through(None, &events, head).unwrap_err().seq, place, "{sql}");
+        assert_eq!(store.audit_chains().await.unwrap(), [None], "{sql}");
         store.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_was_removed_from_the_end_stays_missed_when_the_chain_goes_on() {
+    let (store, folder) = open().await;
+    for action in ["a.one", "a.two", "a.three"] {
+        let mut change = writes([]);
+        change.audit(draft(None, action));
+        let _ = store.commit(change).await.unwrap();
+    }
+    let path = store.path().to_owned();
+    store.close().await;
+    tamper(&path, "DELETE FROM audit_logs WHERE seq = 3").await;
+    let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap();
+    let mut change = writes([]);
+    change.audit(draft(None, "a.four"));
+    assert_eq!(store.commit(change).await.unwrap(), Committed::Applied, "work goes on");
+    let head = store.audit_head(None).await.unwrap();
+    let events = store.audit(None, 0, 100).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 4], "no position is given twice");
+    assert!(audit::verify_through(None, &events, head).is_err());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_noun_that_could_not_be_read_again_is_refused_and_harms_no_other() {
+    let (store, _folder) = open().await;
+    let (mut spec, task) = task();
+    spec.input = (0..130).fold(json!(1), |inner, _| json!([inner]));
+    let (other_spec, other) = crate::contract::fixtures::task();
+    let (deep, fine) = tokio::join!(store.commit(creation(&spec, &task)), store.commit(creation(&other_spec, &other)));
+    assert_eq!(deep.unwrap_err().kind, PortErrorKind::Permanent);
+    assert_eq!(fine.unwrap(), Committed::Applied);
+    assert_eq!(store.task(task.id).await.unwrap(), None, "nothing of it was written");
+    assert_eq!(store.spec(other_spec.id).await.unwrap(), Some(other_spec));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_version_or_memory_keeps_nobody_from_the_others() {
+    let (store, _folder) = open().await;
+    let agent = agent();
+    let (first, second) = (memory(agent.id), memory(agent.id));
+    let writes = [
+        Write::PutAgent(agent),
+        Write::PutMemory(first.clone()),
+        Write::PutMemory(second.clone()),
+        Write::PutSkill(version(skill())),
+    ];
+    let _ = store.commit(crate::contract::fixtures::writes(writes)).await.unwrap();
+    tamper(store.path(), &format!("UPDATE agent_memory SET body = '{{}}' WHERE id = '{}'", first.id)).await;
+    tamper(store.path(), "UPDATE skill_versions SET body = '{}'").await;
+    assert_eq!(store.memory(None).await.unwrap(), [second]);
+    assert_eq!(store.skills(None).await.unwrap(), []);
+    store.close().await;
 }
 
 #[tokio::test]
@@ -239,6 +302,96 @@ async fn expired_scratch_is_thrown_away() {
     let left: Vec<String> = sqlx::query_scalar("SELECT key FROM ephemeral_memory").fetch_all(&mut db).await.unwrap();
     assert_eq!(left, ["new"]);
     db.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn all_expired_scratch_is_thrown_away_without_a_pause() {
+    let (store, _folder) = open().await;
+    let agent = AgentId::new(&SystemIds);
+    let item = |number: u32| {
+        Write::PutScratch(ScratchItem { agent, key: number.to_string(), value: json!(1), expires_at: at(10) })
+    };
+    let _ = store.commit(writes((0..2_500).map(item))).await.unwrap();
+    let mut db = raw(store.path()).await;
+    let mut left = Vec::new();
+    for _ in 0..4 {
+        // The clock stands still: what is left over is not left for a minute.
+        let _ = store.claim_outbox(OutboxTopic::Plan, at(100), at(200), 1).await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ephemeral_memory").fetch_one(&mut db).await.unwrap();
+        left.push(count);
+    }
+    assert_eq!(left, [1_500, 500, 0, 0]);
+    let kept: i64 = sqlx::query_scalar("SELECT items + bytes FROM kept").fetch_one(&mut db).await.unwrap();
+    assert_eq!(kept, 0, "what is gone takes no room");
+    db.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn old_observations_are_thrown_away_and_no_sum_is_infinite() {
+    let (store, _folder) = open().await;
+    let age = TrendItem::KEPT.as_millis() as i64;
+    let observed = [trend("old", 1.0, at(-age)), trend("new", 1.0, at(1))].map(Write::AddTrend);
+    let _ = store.commit(writes(observed)).await.unwrap();
+    let _ = store.claim_outbox(OutboxTopic::Plan, at(0), at(200), 1).await.unwrap();
+    let topics: Vec<_> = store.top_trends(at(-2 * age), 9).await.unwrap().into_iter().map(|top| top.topic).collect();
+    assert_eq!(topics, ["new"]);
+    let huge = "INSERT INTO content_trends VALUES ('a', 'x', 'huge', 1.7e308, 's', 99999999999999),
+                ('b', 'x', 'huge', 1.7e308, 's', 99999999999999)";
+    tamper(store.path(), huge).await;
+    let top = store.top_trends(at(0), 1).await.unwrap().remove(0);
+    assert_eq!((top.topic.as_str(), top.count), ("huge", 2));
+    assert!(top.weight.is_finite());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn journals_are_thrown_away_when_nothing_replays_them() {
+    const ENTRIES: u32 = 1_200;
+    let (store, _folder) = open().await;
+    let ended_at = at(1_000);
+    let week = i64::try_from(journal::KEPT.as_millis()).unwrap();
+    let hour = i64::try_from(journal::OLD_EPOCH_KEPT.as_millis()).unwrap();
+    let mut change = writes([]);
+    let mut make = |state, epoch| {
+        let (spec, mut task) = task();
+        (task.state, task.epoch, task.updated_at) = (state, epoch, ended_at);
+        change.extend(creation(&spec, &task));
+        for epoch in 0..=epoch {
+            let entries = (0..ENTRIES).map(|ordinal| entry(ordinal, "a")).collect();
+            change.write(Write::AppendJournal { task: task.id, epoch, entries });
+        }
+        task.id
+    };
+    let (ended, failed) = (make(TaskState::Approved, 1), make(TaskState::Failed, 0));
+    let (running, waiting) = (make(TaskState::Running, 0), make(TaskState::AwaitingApproval, 1));
+    let _ = store.commit(change).await.unwrap();
+    let left = async || {
+        let mut left = Vec::new();
+        for (task, epoch) in [(ended, 0), (ended, 1), (failed, 0), (running, 0), (waiting, 0), (waiting, 1)] {
+            left.push(store.journal(task, epoch).await.unwrap().len());
+        }
+        left
+    };
+    let all = ENTRIES as usize;
+    let turn = async |now| drop(store.claim_outbox(OutboxTopic::Plan, now, now, 1).await.unwrap());
+    turn(at(1_000 + hour - 1)).await;
+    assert_eq!(left().await, [all; 6]);
+    // An epoch that is over goes after an hour, some at a time and without a pause.
+    let an_hour_later = at(1_000 + hour + 60_000);
+    turn(an_hour_later).await;
+    assert_eq!(left().await.iter().sum::<usize>(), 6 * all - 1_000);
+    for _ in 0..4 {
+        turn(an_hour_later).await;
+    }
+    assert_eq!(left().await, [0, all, all, all, 0, all]);
+    turn(at(1_000 + week - 1)).await;
+    assert_eq!(left().await, [0, all, all, all, 0, all], "what ended less than a week ago can be looked at");
+    for _ in 0..4 {
+        turn(at(1_000 + week + 60_000)).await;
+    }
+    assert_eq!(left().await, [0, 0, 0, all, 0, all], "what may still run keeps its journal however old it is");
     store.close().await;
 }
 
