@@ -83,6 +83,15 @@ pub fn chimera(data: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Takes everybody else's access to a folder away: the program refuses a data folder that others can write into, and
+/// with some machines' umask every new folder is one.
+///
+/// # Errors
+/// When the mode cannot be set.
+pub fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
 /// What a run printed, both streams.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -131,6 +140,7 @@ impl Server {
     /// When the program cannot be started.
     pub fn spawn(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
         std::fs::create_dir_all(data)?;
+        make_private(data)?;
         let _ = std::fs::remove_file(data.join("server.json"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("server.log"))?;
         let child = Command::new(binary())

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use chimera_tests::campaign::{Social, list, text};
-use chimera_tests::{Server, guest, install_template, skills};
+use chimera_tests::{Server, chimera, guest, install_template, said, skills};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -372,4 +372,22 @@ async fn task_is(server: &Server, id: &str, state: &str) -> Result<()> {
         .until(&path, &format!("task {id} to be {state}"), |view| (view["task"]["state"] == state).then_some(()))
         .await
         .context("a task from outside")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_token_is_taken_back_is_refused_at_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(folder.path()).await?;
+    let (ann, bob) = (Outsider::register(&server, "ann").await?, Outsider::register(&server, "bob").await?);
+    let asks = async |who: &Outsider<'_>| who.post("/api/v1/agents/lease", &json!({})).await.map(|(status, _)| status);
+    ensure!((asks(&ann).await?, asks(&bob).await?) == (200, 200));
+    let revoke = |name: &str| chimera(folder.path(), &["agent", "revoke", name]);
+    for expected in ["The token of ann was taken back.", "ann has no token that could be taken back."] {
+        let output = revoke("ann");
+        ensure!(output.status.success() && said(&output).contains(expected), "{}", said(&output));
+        ensure!((asks(&ann).await?, asks(&bob).await?) == (401, 200));
+    }
+    let output = revoke("nobody");
+    ensure!(output.status.code() == Some(1) && said(&output).contains("`nobody`"), "{}", said(&output));
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! Who may: the operator's token and sessions, agents' tokens, and the checks on `Host` and `Origin`.
 //!
 //! Everything is refused unless a layer of this module lets it through; it decides who calls, never what the call does.
-//! No token is ever logged or stored in the clear, except the operator's own in its file (0600). Called by the router
-//! as layers, and by `serve` to make the token.
+//! No token is ever logged or stored in the clear, except the operator's own in its file (0600), and nothing is taken
+//! for a credential that a browser sends by itself. Called by the router as layers, and by `serve` to make the token.
 
 use crate::api::AppState;
 use crate::api::problem::Problem;
+use crate::listener;
+use crate::proof::Prover;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
@@ -17,23 +19,21 @@ use chimera_core::audit::Actor;
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::records::{Agent, AgentStatus, TokenScope};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Name of the dashboard's cookie.
-pub const SESSION_COOKIE: &str = "chimera_session";
-/// Header that a script of ours sends and a foreign page cannot.
-pub const CSRF_HEADER: &str = "x-chimera";
 /// How long a session lasts.
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3600);
 /// How long a one-time link can be opened.
 pub const TICKET_LASTS: Duration = Duration::from_secs(3600);
 /// Most unused one-time links at once; the oldest goes first.
 const MAX_TICKETS: usize = 16;
+/// Most sessions at once; the oldest goes first. Only who has the token or a link can open one.
+const MAX_SESSIONS: usize = 64;
 /// Name of the operator in the audit log.
 const OPERATOR: &str = "local";
 
@@ -56,26 +56,65 @@ impl Caller {
     }
 }
 
-/// What the caller proved themselves with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    /// Sent on purpose by whoever made the request.
-    Bearer,
-    /// Sent by the browser, whichever page made the request.
-    Cookie,
-}
-
 /// The operator's credentials of one running server.
 pub struct Auth {
     token: Digest,
-    session_key: Hmac<Sha256>,
-    port: u16,
-    tickets: Mutex<Vec<Ticket>>,
+    address: SocketAddr,
+    prover: Prover,
+    tickets: Passes,
+    sessions: Passes,
 }
 
-struct Ticket {
+/// Secrets that were given out and open something until they end, are used up, or are too many.
+struct Passes {
+    given: Mutex<Vec<Pass>>,
+    most: usize,
+    last: Duration,
+}
+
+struct Pass {
     hash: Digest,
     until: Timestamp,
+    /// Tells those who stream under it that it is gone.
+    gone: DropGuard,
+}
+
+impl Passes {
+    const fn new(most: usize, last: Duration) -> Self {
+        Self { given: Mutex::new(Vec::new()), most, last }
+    }
+
+    /// A new one. The oldest goes when there are too many.
+    fn give(&self, now: Timestamp) -> Result<String, getrandom::Error> {
+        let secret = random_token()?;
+        let mut given = self.living(now);
+        if given.len() >= self.most {
+            given.remove(0);
+        }
+        let gone = CancellationToken::new().drop_guard();
+        given.push(Pass { hash: Digest::of(secret.as_bytes()), until: now.plus(self.last), gone });
+        Ok(secret)
+    }
+
+    /// What is cancelled when it ends, if it is a good one.
+    fn end_of(&self, secret: &str, now: Timestamp) -> Option<CancellationToken> {
+        let hash = Digest::of(secret.as_bytes());
+        self.living(now).iter().find(|pass| same(&pass.hash, &hash)).map(|pass| pass.gone.token().clone())
+    }
+
+    /// Ends it; tells whether it was a good one.
+    fn end(&self, secret: &str, now: Timestamp) -> bool {
+        let hash = Digest::of(secret.as_bytes());
+        let mut given = self.living(now);
+        let place = given.iter().position(|pass| same(&pass.hash, &hash));
+        place.map(|place| given.remove(place)).is_some()
+    }
+
+    fn living(&self, now: Timestamp) -> MutexGuard<'_, Vec<Pass>> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.retain(|pass| pass.until > now);
+        given
+    }
 }
 
 /// The operator's token could not be read or made.
@@ -158,38 +197,31 @@ pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 impl Auth {
-    /// The credentials of a server that listens on `port` and whose operator's token is `token`.
+    /// The credentials of a server that is bound to `address` and whose operator's token is `token`.
     ///
     /// # Errors
     /// Never in practice: HMAC takes keys of every length.
-    pub fn new(token: &str, port: u16) -> Result<Self, hmac::digest::InvalidLength> {
-        let mut derive = Hmac::<Sha256>::new_from_slice(token.as_bytes())?;
-        derive.update(b"chimera dashboard session key");
-        let session_key = Hmac::<Sha256>::new_from_slice(&derive.finalize().into_bytes())?;
-        Ok(Self { token: Digest::of(token.as_bytes()), session_key, port, tickets: Mutex::default() })
+    pub fn new(token: &str, address: SocketAddr) -> Result<Self, hmac::digest::InvalidLength> {
+        Ok(Self {
+            token: Digest::of(token.as_bytes()),
+            address,
+            prover: Prover::new(token, address)?,
+            tickets: Passes::new(MAX_TICKETS, TICKET_LASTS),
+            sessions: Passes::new(MAX_SESSIONS, SESSION_LASTS),
+        })
     }
 
-    /// A ticket for `GET /?token=…`: opens one session, once, within [`TICKET_LASTS`].
+    /// A ticket for the one-time link `/#ticket=…`: opens one session, once, within [`TICKET_LASTS`].
     ///
     /// # Errors
     /// When the operating system gives no random numbers.
     pub fn mint_ticket(&self, now: Timestamp) -> Result<String, getrandom::Error> {
-        let ticket = random_token()?;
-        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        tickets.retain(|ticket| ticket.until > now);
-        if tickets.len() >= MAX_TICKETS {
-            tickets.remove(0);
-        }
-        tickets.push(Ticket { hash: Digest::of(ticket.as_bytes()), until: now.plus(TICKET_LASTS) });
-        Ok(ticket)
+        self.tickets.give(now)
     }
 
     /// Uses a ticket up; tells whether it was good.
     pub(crate) fn redeem(&self, ticket: &str, now: Timestamp) -> bool {
-        let hash = Digest::of(ticket.as_bytes());
-        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = tickets.iter().position(|ticket| same(&ticket.hash, &hash) && ticket.until > now);
-        place.map(|place| tickets.remove(place)).is_some()
+        self.tickets.end(ticket, now)
     }
 
     /// Is this the operator's token?
@@ -197,35 +229,44 @@ impl Auth {
         same(&Digest::of(token.as_bytes()), &self.token)
     }
 
-    /// The value of a new session's cookie: an end, a nonce, and a MAC over both under a key derived from the token,
-    /// so it reveals nothing of the token, survives a restart, and dies with the token.
+    /// The token of a new session, which stands for the operator for [`SESSION_LASTS`]. It is kept in memory only, so
+    /// that one that was ended stays so: it ends with the server as well.
     ///
     /// # Errors
     /// When the operating system gives no random numbers.
     pub(crate) fn new_session(&self, now: Timestamp) -> Result<String, getrandom::Error> {
-        let claim = format!("{}.{}", now.plus(SESSION_LASTS).as_millis(), random_token()?);
-        let mac = self.session_key.clone().chain_update(claim.as_bytes()).finalize().into_bytes();
-        Ok(format!("{claim}.{}", URL_SAFE_NO_PAD.encode(mac)))
+        self.sessions.give(now)
     }
 
-    fn is_session(&self, cookie: &str, now: Timestamp) -> bool {
-        let Some((claim, mac)) = cookie.rsplit_once('.') else { return false };
-        let Ok(mac) = URL_SAFE_NO_PAD.decode(mac) else { return false };
-        if self.session_key.clone().chain_update(claim.as_bytes()).verify_slice(&mac).is_err() {
-            return false;
-        }
-        let until = claim.split_once('.').and_then(|(until, _)| until.parse::<i64>().ok());
-        until.is_some_and(|until| until > now.as_millis())
+    /// What is cancelled when this session ends; none when it is no session.
+    pub(crate) fn end_of_session(&self, session: &str, now: Timestamp) -> Option<CancellationToken> {
+        self.sessions.end_of(session, now)
     }
 
-    /// Does the `Host` name this server on this machine?
+    /// Ends a session; tells whether there was one.
+    pub(crate) fn end_session(&self, session: &str, now: Timestamp) -> bool {
+        self.sessions.end(session, now)
+    }
+
+    /// What proves to the CLI that this server is its operator's.
+    pub(crate) fn prover(&self) -> &Prover {
+        &self.prover
+    }
+
+    /// Does the `Host` name this server on this machine? There are more loopback addresses than the usual two, and it
+    /// may be bound to any.
     fn is_own_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| {
+        let port = self.address.port();
+        let bound = match self.address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        ["127.0.0.1", "localhost", "[::1]", &bound].iter().any(|name| {
             let Some(rest) = host.strip_prefix(name) else { return false };
             match rest.strip_prefix(':') {
-                Some(port) => port == self.port.to_string(),
-                None => rest.is_empty() && self.port == 80,
+                Some(text) => text == port.to_string(),
+                None => rest.is_empty() && port == 80,
             }
         })
     }
@@ -250,7 +291,8 @@ pub(crate) async fn check_site(
     let host = one(headers, HOST.as_str())?.map(str::to_owned).or(authority).unwrap_or_default();
     if !state.auth().is_own_host(&host) {
         let detail = format!(
-            "this server answers to 127.0.0.1, localhost and [::1] with its own port, not to `{}`",
+            "this server answers to {}, and to 127.0.0.1, localhost and [::1] with the same port, not to `{}`",
+            state.auth().address,
             chimera_core::text::truncated(host, 100)
         );
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
@@ -281,7 +323,7 @@ pub(crate) async fn require_operator(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match identify(&state, request.headers(), request.method()).await? {
+    match identify(&state, request.headers(), request.extensions()).await? {
         caller @ Caller::Operator(_) => {
             request.extensions_mut().insert(caller);
             Ok(next.run(request).await)
@@ -301,26 +343,30 @@ pub(crate) async fn require_caller(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = identify(&state, request.headers(), request.method()).await?;
+    let caller = identify(&state, request.headers(), request.extensions()).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-async fn identify(state: &AppState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
-    let (caller, proof) = match one(headers, AUTHORIZATION.as_str())? {
-        Some(header) => {
-            let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
-            if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
-                return Err(unauthenticated("the header must read `Authorization: Bearer <token>`"));
-            }
-            (by_token(state, token.trim()).await?, Proof::Bearer)
-        }
-        None => (by_cookie(state, headers)?, Proof::Cookie),
-    };
-    if proof == Proof::Cookie {
-        check_forgery(method, headers)?;
-    }
+async fn identify(state: &AppState, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Problem> {
+    let caller = by_token(state, bearer(headers)?).await?;
+    listener::vouch(extensions);
     Ok(caller)
+}
+
+/// What follows `Authorization: Bearer`: the only credential there is. A browser sends it for no page but ours, because
+/// only our page's script knows it.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let Some(header) = one(headers, AUTHORIZATION.as_str())? else {
+        return Err(unauthenticated(
+            "send the operator's token (the file operator.token in the data folder) as `Authorization: Bearer`",
+        ));
+    };
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(unauthenticated("the header must read `Authorization: Bearer <token>`"));
+    }
+    Ok(token.trim())
 }
 
 fn unauthenticated(detail: &str) -> Problem {
@@ -328,54 +374,25 @@ fn unauthenticated(detail: &str) -> Problem {
 }
 
 async fn by_token(state: &AppState, token: &str) -> Result<Caller, Problem> {
-    if state.auth().is_operator(token) {
+    if state.auth().is_operator(token) || state.auth().end_of_session(token, state.now()).is_some() {
         return Ok(Caller::Operator(OPERATOR.to_owned()));
     }
     let hash = Digest::of(token.as_bytes());
     let tokens = state.truth().tokens().await?;
     let known = tokens.into_iter().find(|known| known.revoked_at.is_none() && same(&known.hash, &hash));
-    let Some(known) = known else { return Err(unauthenticated("this token is not known, or was taken back")) };
+    let Some(known) = known else {
+        return Err(unauthenticated("this token is not known, was taken back, or its session has ended"));
+    };
     match known.scope {
         TokenScope::Operator => Ok(Caller::Operator(known.name)),
         TokenScope::Agent(id) => {
             let agent = state.truth().agents().await?.into_iter().find(|agent| agent.id == id);
             match agent {
                 Some(agent) if agent.status == AgentStatus::Active => Ok(Caller::Agent(agent)),
-                _ => Err(unauthenticated("the agent of this token is disabled")),
+                _ => Err(unauthenticated("the agent of this token may not act")),
             }
         }
     }
-}
-
-fn by_cookie(state: &AppState, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut sessions = cookies.flat_map(|line| line.split(';')).filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == SESSION_COOKIE).then_some(value)
-    });
-    let now = state.now();
-    if sessions.any(|session| state.auth().is_session(session, now)) {
-        return Ok(Caller::Operator(OPERATOR.to_owned()));
-    }
-    Err(unauthenticated(
-        "send the operator's token (the file operator.token in the data folder) as `Authorization: Bearer`",
-    ))
-}
-
-/// A browser sends the cookie whichever page asks; what changes things must prove that our own page asked. `Origin`,
-/// where it is present, was found to be ours before.
-fn check_forgery(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let refused = |detail| Err(Problem::new(StatusCode::FORBIDDEN, "forgery-suspected", detail));
-    if let Some(site) = one(headers, "sec-fetch-site")?
-        && !matches!(site, "same-origin" | "none")
-    {
-        return refused("another site's page made this request");
-    }
-    let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || headers.contains_key(ORIGIN) || headers.contains_key(CSRF_HEADER) {
-        return Ok(());
-    }
-    refused("a request with a cookie that changes something needs an `Origin` or an `X-Chimera` header")
 }
 
 #[cfg(test)]

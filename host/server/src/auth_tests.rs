@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn auth_at(token: &str, address: &str) -> Auth {
+    Auth::new(token, address.parse().unwrap()).unwrap()
+}
+
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000).plus(Duration::from_secs(seconds))
 }
@@ -28,7 +32,7 @@ fn the_token_is_made_once_and_only_its_owner_reads_it() {
 
 #[test]
 fn a_ticket_opens_once_and_not_after_its_time() {
-    let auth = Auth::new("secret", 7700).unwrap();
+    let auth = auth_at("secret", "127.0.0.1:7700");
     let (first, second) = (auth.mint_ticket(at(0)).unwrap(), auth.mint_ticket(at(0)).unwrap());
     assert!(auth.redeem(&first, at(1)));
     assert!(!auth.redeem(&first, at(2)));
@@ -41,24 +45,27 @@ fn a_ticket_opens_once_and_not_after_its_time() {
 }
 
 #[test]
-fn a_session_ends_cannot_be_forged_and_is_not_the_token() {
-    let auth = Auth::new("secret", 7700).unwrap();
-    let session = auth.new_session(at(0)).unwrap();
-    assert!(auth.is_session(&session, at(1)));
-    assert!(!auth.is_session(&session, at(SESSION_LASTS.as_secs() + 1)));
-    assert!(!session.contains("secret"));
-    let (claim, mac) = session.rsplit_once('.').unwrap();
-    let (_, nonce) = claim.split_once('.').unwrap();
-    assert!(!auth.is_session(&format!("{}.{nonce}.{mac}", at(999_999).as_millis()), at(1)));
-    for bad in ["", ".", "..", "secret", claim, &format!("{claim}.")] {
-        assert!(!auth.is_session(bad, at(1)), "{bad}");
+fn a_session_ends_by_itself_and_when_it_is_ended() {
+    let auth = auth_at("secret", "127.0.0.1:7700");
+    let open = |session: &str, now| auth.end_of_session(session, now).is_some();
+    let (first, second) = (auth.new_session(at(0)).unwrap(), auth.new_session(at(0)).unwrap());
+    assert!(open(&first, at(1)) && open(&second, at(1)));
+    assert!(auth.end_session(&first, at(2)));
+    assert!(!open(&first, at(2)) && open(&second, at(2)));
+    assert!(!auth.end_session(&first, at(2)), "it was ended before");
+    assert!(!open(&second, at(SESSION_LASTS.as_secs() + 1)));
+    for bad in ["", "secret", &auth.mint_ticket(at(0)).unwrap()] {
+        assert!(!open(bad, at(1)), "{bad}");
     }
-    assert!(!Auth::new("another", 7700).unwrap().is_session(&session, at(1)));
+    let oldest = auth.new_session(at(3)).unwrap();
+    let kept: Vec<String> = (0..MAX_SESSIONS).map(|_| auth.new_session(at(3)).unwrap()).collect();
+    assert!(!open(&oldest, at(4)));
+    assert!(kept.iter().all(|session| open(session, at(4))));
 }
 
 #[test]
 fn only_this_machines_names_with_this_port_are_its_hosts() {
-    let auth = Auth::new("secret", 7700).unwrap();
+    let auth = auth_at("secret", "127.0.0.1:7700");
     for good in ["127.0.0.1:7700", "localhost:7700", "LOCALHOST:7700", "[::1]:7700"] {
         assert!(auth.is_own_host(good), "{good}");
     }
@@ -78,5 +85,18 @@ fn only_this_machines_names_with_this_port_are_its_hosts() {
     ] {
         assert!(!auth.is_own_host(bad), "{bad}");
     }
-    assert!(Auth::new("secret", 80).unwrap().is_own_host("localhost"));
+    assert!(auth_at("secret", "127.0.0.1:80").is_own_host("localhost"));
+}
+
+#[test]
+fn the_bound_address_is_its_host_too_and_no_other_of_its_kind() {
+    let odd = auth_at("secret", "127.0.0.2:7700");
+    for good in ["127.0.0.2:7700", "127.0.0.1:7700", "localhost:7700", "[::1]:7700"] {
+        assert!(odd.is_own_host(good), "{good}");
+    }
+    for bad in ["127.0.0.2", "127.0.0.2:7701", "127.0.0.20:7700", "127.0.0.3:7700", "127.0.0.2.evil.example:7700"] {
+        assert!(!odd.is_own_host(bad), "{bad}");
+    }
+    assert!(!auth_at("secret", "127.0.0.1:7700").is_own_host("127.0.0.2:7700"));
+    assert!(auth_at("secret", "[::1]:7700").is_own_host("[::1]:7700"));
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -108,8 +109,8 @@ pub struct Flags {
 /// A configuration that cannot be used: where it is wrong and what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read.
-    #[error("the configuration file {} cannot be read: {error}; give another with --config, or mend its permissions", path.display())]
+    /// The file could not be read, or it cannot be told whether it is there.
+    #[error("the configuration file {} cannot be read: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -266,11 +267,6 @@ impl Config {
     }
 }
 
-/// The data folder that the environment names, if it names one.
-pub(crate) fn data_dir_of_environment() -> Option<PathBuf> {
-    Environment(&|name| std::env::var_os(name)).path("CHIMERA_DATA_DIR")
-}
-
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 64)
 }
@@ -323,30 +319,30 @@ fn choose_data_dir(
 fn read_file_if_there(path: &Path) -> Result<Option<File>, ConfigError> {
     match read_file(path) {
         Ok(file) => Ok(Some(file)),
-        Err(ConfigError::Unreadable { error, .. }) if is_absent(&error) => Ok(None),
+        Err(ConfigError::Unreadable { error, .. }) if is_absent(path, &error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// No such file, or no such folder yet (the platform's start says more about an odd data folder than this could).
-fn is_absent(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::PermissionDenied
-    )
+/// No such file, or no such folder yet (the platform's start says more about an odd data folder than this could). What
+/// is there and cannot be read is not absent: with the defaults instead, other MCP servers would run than the operator
+/// said. That includes a link to nowhere.
+fn is_absent(path: &Path, error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+        && path.symlink_metadata().is_err()
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {
     let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(ConfigError::Malformed {
-            path: path.to_owned(),
-            line: None,
-            message: format!("is {size} bytes; at most {MAX_FILE_BYTES} are read"),
-        });
+    let malformed = |message| ConfigError::Malformed { path: path.to_owned(), line: None, message };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Not by the size that is told: a pipe tells none.
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(malformed(format!("is too large; at most {MAX_FILE_BYTES} bytes are read")));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| malformed("is not UTF-8".to_owned()))?;
     toml::from_str(&text).map_err(|error| ConfigError::Malformed {
         path: path.to_owned(),
         line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),

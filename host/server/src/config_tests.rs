@@ -73,7 +73,7 @@ fn a_named_file_must_be_there_and_may_name_the_data_folder() {
     let file = folder.path().join("other.toml");
     let flags = Flags { config: Some(file.clone()), ..Flags::default() };
     let text = load(flags.clone(), &[]).unwrap_err().to_string();
-    assert!(text.contains("other.toml") && text.contains("--config"), "{text}");
+    assert!(text.contains("other.toml") && text.contains("cannot be read"), "{text}");
     std::fs::write(&file, "data_dir = \"state\"\n").unwrap();
     let config = load(flags, &[]).unwrap();
     assert_eq!(config.data_dir, Setting { value: folder.path().join("state"), source: Source::File(file) });
@@ -102,4 +102,49 @@ fn a_server_of_the_file_has_its_table_s_name() {
     let server = &config.mcp_servers["other"];
     assert_eq!((server.value.name.as_str(), &server.source), ("other", &Source::File(file)));
     assert!(!format!("{:?}", config.describe()).contains("hidden"), "an environment may hold secrets");
+}
+
+#[test]
+fn only_a_file_that_is_not_there_is_absent() {
+    use std::io::{Error, ErrorKind};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let is_absent_for = |kind| is_absent(&path, &Error::from(kind));
+    assert!(is_absent_for(ErrorKind::NotFound));
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::IsADirectory, ErrorKind::InvalidInput, ErrorKind::Other] {
+        assert!(!is_absent_for(kind), "{kind}");
+    }
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert_eq!(load(flags_in(&folder.path().join("file")), &[]).unwrap().file, None, "the start tells of that");
+    assert_eq!(load(flags_in(&folder.path().join("absent")), &[]).unwrap().file, None);
+}
+
+#[test]
+fn a_file_that_is_there_and_cannot_be_read_is_an_error_that_names_it() {
+    let refused = |path: &Path| {
+        let error = load(flags_in(path.parent().unwrap()), &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    std::fs::create_dir(&file).unwrap();
+    refused(&file);
+    #[cfg(unix)]
+    {
+        std::fs::remove_dir(&file).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("nowhere.toml"), &file).unwrap();
+        refused(&file);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_or_too_large_is_malformed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    for (content, told) in [(vec![0xFF, 0xFE], "UTF-8"), (vec![b'#'; 1024 * 1024 + 1], "at most 1048576")] {
+        std::fs::write(&file, content).unwrap();
+        let error = load(flags_in(folder.path()), &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Malformed { .. }) && error.to_string().contains(told), "{error}");
+    }
 }

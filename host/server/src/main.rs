@@ -8,7 +8,9 @@ mod cli;
 mod config;
 mod dashboard;
 mod executable;
+mod folder;
 mod listener;
+mod proof;
 mod serve;
 mod wiring;
 

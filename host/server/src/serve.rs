@@ -3,10 +3,12 @@
 //! It binds before it starts anything, so a taken port costs nothing, and says what to do about every failure. It knows
 //! nothing of the API's content. Called by the CLI (`serve`, `demo`).
 
+use crate::api::session::login_link;
 use crate::api::{AppState, router};
 use crate::auth::{self, Auth, TokenError, write_private};
 use crate::config::Config;
-use crate::listener::{Bounded, MAX_CONNECTIONS, SILENCE};
+use crate::folder::{self, UnsafeFolder};
+use crate::listener::{Bounded, Limits, attended};
 use crate::wiring::{Handles, Platform, StartError};
 use axum::serve::ListenerExt as _;
 use chimera_core::clock::Timestamp;
@@ -59,15 +61,9 @@ pub enum ServeError {
         /// Why.
         error: std::io::Error,
     },
-    /// Everybody could put a token or an address of their own into the folder.
-    #[error(
-        "every user of this machine can write into the data folder {0}, and so take over the platform; run \
-         `chmod go-w {0}`, or choose another with --data-dir", folder.display()
-    )]
-    OpenToAll {
-        /// The folder.
-        folder: PathBuf,
-    },
+    /// Others could put a token, an address or a configuration of their own into the folder.
+    #[error(transparent)]
+    Folder(#[from] UnsafeFolder),
     /// Something that the operating system does not give.
     #[error("{what}: {problem}")]
     System {
@@ -122,7 +118,7 @@ impl Running {
     pub fn login_link(&self) -> Result<String, ServeError> {
         let ticket = self.state.auth().mint_ticket(self.state.now());
         let ticket = ticket.map_err(|error| ServeError::system("no random numbers", error))?;
-        Ok(format!("{}/?token={ticket}", self.url))
+        Ok(login_link(&self.url, &ticket))
     }
 
     /// Finishes what is being served, stops the platform and takes the server's file away.
@@ -145,7 +141,7 @@ impl Running {
 /// # Errors
 /// [`ServeError`]; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, ServeError> {
-    refuse_open_folder(&config.data_dir.value)?;
+    folder::check(&config.data_dir.value)?;
     let listener = bind(config.listen.value).await?;
     let address = listener.local_addr().map_err(|error| ServeError::system("the listener has no address", error))?;
     let (server_file, token_file) = (config.server_file(), config.token_file());
@@ -163,24 +159,11 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         // Small answers shall not wait for the next one; if it cannot be set, they do.
         let _ = stream.set_nodelay(true);
     });
-    let listener = Bounded::new(listener, MAX_CONNECTIONS, SILENCE);
-    let app = router(state.clone());
+    let listener = Bounded::new(listener, Limits::SERVER);
+    let app = attended(router(state.clone()));
     let stop = closing.clone().cancelled_owned();
     let task = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stop).await });
     Ok(Running { url, state, platform, closing, task, server_file, token_file })
-}
-
-/// A folder that is made here is its owner's only; one that was there before may not be.
-fn refuse_open_folder(folder: &Path) -> Result<(), ServeError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(folder).map_or(0, |found| found.permissions().mode());
-        if mode & 0o002 != 0 {
-            return Err(ServeError::OpenToAll { folder: folder.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -199,7 +182,7 @@ fn prepare(
     closing: CancellationToken,
 ) -> Result<(String, AppState), ServeError> {
     let token = auth::load_or_create_token(token_file)?;
-    let auth = Auth::new(&token, address.port()).map_err(|error| ServeError::system("the token is unusable", error))?;
+    let auth = Auth::new(&token, address).map_err(|error| ServeError::system("the token is unusable", error))?;
     let state = AppState::new(platform.handles().clone(), auth, closing);
     let url = format!("http://{address}");
     write_server_file(server_file, &url, state.now())?;

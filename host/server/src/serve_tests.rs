@@ -32,8 +32,8 @@ async fn a_server_tells_where_it_is_and_takes_it_back_when_it_stops() {
     assert!(Timestamp::parse(told["started_at"].as_str().unwrap()).is_ok());
     assert!(ask(running.url(), "/healthz").await.starts_with("HTTP/1.1 200"));
     let link = running.login_link().unwrap();
-    let path = link.strip_prefix(running.url()).unwrap();
-    assert!(ask(running.url(), path).await.to_lowercase().contains("set-cookie: chimera_session="));
+    let ticket = link.strip_prefix(running.url()).unwrap().strip_prefix("/#ticket=").unwrap();
+    assert!(running.state.auth().redeem(ticket, running.state.now()));
     let token = std::fs::read_to_string(&token_file).unwrap();
     assert!(!link.contains(token.trim()));
     running.stop().await;
@@ -67,17 +67,44 @@ async fn a_data_folder_has_one_owner() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_folder_that_everybody_can_write_into_is_refused() {
+async fn a_folder_that_others_can_write_into_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), "127.0.0.1:0");
     let data = config.data_dir.value.clone();
     std::fs::create_dir(&data).unwrap();
     let set = |mode| std::fs::set_permissions(&data, std::fs::Permissions::from_mode(mode)).unwrap();
-    set(0o777);
-    let refused = start(config.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(refused.contains("chmod go-w"), "{refused}");
-    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing was written there");
+    for mode in [0o777, 0o775] {
+        set(mode);
+        let refused = start(config.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("chmod go-w"), "{mode:o}: {refused}");
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing was written there");
+    }
     set(0o755);
     start(config).await.unwrap().stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_of_another_user_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "127.0.0.1:0");
+    let data = config.data_dir.value.clone();
+    std::fs::create_dir(&data).unwrap();
+    if std::os::unix::fs::chown(&data, Some(65_534), None).is_err() {
+        return; // Only root can give a folder away; what is judged is tested beside the judge.
+    }
+    let refused = start(config).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("chown -R"), "{refused}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing was written there");
+}
+
+#[tokio::test]
+async fn any_loopback_address_can_be_served_and_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(config(folder.path(), "127.0.0.2:0")).await.unwrap();
+    assert!(running.url().starts_with("http://127.0.0.2:"), "{}", running.url());
+    let answer = ask(running.url(), "/healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    running.stop().await;
 }

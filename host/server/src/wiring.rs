@@ -191,7 +191,9 @@ async fn fill_indexes(registry: &Registry, truth: &dyn Truth, memory: &dyn Memor
     let skills = registry.rebuild_index().await.map_err(|error| port("filling the index of skills", error))?;
     let items = truth.memory(None).await.map_err(|error| port("reading the agents' memory", error))?;
     for item in &items {
-        memory.put(item).await.map_err(|error| port("filling the index of memory", error))?;
+        if let Err(error) = memory.put(item).await {
+            tracing::error!(item = %item.id, %error, "a memory cannot be found until the next start");
+        }
     }
     tracing::info!(skills, memories = items.len(), "the indexes are filled");
     Ok(())

@@ -1,6 +1,7 @@
 //! Agents and their tokens.
 //!
-//! A token is shown once, to whoever made it; only its hash is kept. Called by the CLI.
+//! A token is shown once, to whoever made it; only its hash is kept, and one that was taken back is refused from then on.
+//! Called by the CLI.
 
 use super::extract::{Body, Id};
 use super::{AppState, Problem};
@@ -12,7 +13,7 @@ use chimera_core::change::{Change, Write};
 use chimera_core::digest::Digest;
 use chimera_core::ids::{AgentId, TokenId};
 use chimera_core::records::{Agent, AgentRole, AgentStatus, ApiToken, TokenScope};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
@@ -33,7 +34,28 @@ pub(super) struct NewAgent {
 
 /// `GET /api/v1/agents`
 pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "agents": state.truth().agents().await? })))
+    let tokens = state.truth().tokens().await?;
+    let agents = state.truth().agents().await?.into_iter();
+    let listed = agents.map(|agent| Listed { tokens: good(&tokens, agent.id).count(), agent });
+    Ok(Json(json!({ "agents": listed.collect::<Vec<_>>() })))
+}
+
+/// An agent with the number of tokens that it can act with.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    agent: Agent,
+    tokens: usize,
+}
+
+/// An agent's tokens that were not taken back.
+fn good(tokens: &[ApiToken], agent: AgentId) -> impl Iterator<Item = &ApiToken> {
+    tokens.iter().filter(move |token| token.scope == TokenScope::Agent(agent) && token.revoked_at.is_none())
+}
+
+async fn find(state: &AppState, id: AgentId) -> Result<Agent, Problem> {
+    let agents = state.truth().agents().await?;
+    agents.into_iter().find(|agent| agent.id == id).ok_or_else(|| Problem::not_found("agent", id))
 }
 
 /// `POST /api/v1/agents`
@@ -48,7 +70,8 @@ pub(super) async fn create(
         return Err(Problem::unacceptable("invalid-name", detail));
     }
     if state.truth().agents().await?.iter().any(|agent| agent.name == name) {
-        return Err(Problem::conflict("name-taken", format!("there is an agent called `{name}`; choose another name")));
+        let taken = Problem::conflict("name-taken", format!("there is an agent called `{name}` already"));
+        return Err(taken.with("fix", "choose another name: `chimera agent list` shows those that are taken"));
     }
     let cx = state.context(&caller);
     let agent = Agent {
@@ -73,8 +96,7 @@ pub(super) async fn token(
     Extension(caller): Extension<Caller>,
     Id(id): Id<AgentId>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let agents = state.truth().agents().await?;
-    let agent = agents.into_iter().find(|agent| agent.id == id).ok_or_else(|| Problem::not_found("agent", id))?;
+    let agent = find(&state, id).await?;
     let token = random_token().map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("no random numbers: {error}"))
     })?;
@@ -92,4 +114,26 @@ pub(super) async fn token(
     change.write(Write::PutToken(kept));
     state.commit(change).await?;
     Ok((StatusCode::CREATED, Json(json!({ "token": token, "agent": agent }))))
+}
+
+/// `DELETE /api/v1/agents/{id}/tokens`; taking back what was taken back changes nothing.
+pub(super) async fn revoke(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id<AgentId>,
+) -> Result<Json<Value>, Problem> {
+    let agent = find(&state, id).await?;
+    let tokens = state.truth().tokens().await?;
+    let cx = state.context(&caller);
+    let mut change = Change::new();
+    let mut revoked = 0;
+    for token in good(&tokens, agent.id) {
+        change.audit(cx.event("token.revoked").detail(json!({ "token": token.id, "agent": agent.id })));
+        change.write(Write::PutToken(ApiToken { revoked_at: Some(cx.now), ..token.clone() }));
+        revoked += 1;
+    }
+    if revoked > 0 {
+        state.commit(change).await?;
+    }
+    Ok(Json(json!({ "agent": agent, "revoked": revoked })))
 }

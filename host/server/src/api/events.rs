@@ -1,12 +1,13 @@
 //! Server-sent events: hints that something was committed, or is going on.
 //!
 //! Hints only: whoever hears one reads the truth again, and one who was too slow is told that some were dropped. The
-//! number of listeners is bounded, and a closing server ends their streams. Called by the dashboard and `campaign watch`.
+//! number of listeners is bounded, and their streams end with the server and with the session. Called by the dashboard and `campaign watch`.
 
 use super::extract::Params;
 use super::{AppState, Problem};
+use crate::auth::bearer;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use chimera_core::ids::CampaignId;
 use chimera_core::ports::Notice;
@@ -33,18 +34,29 @@ pub(super) struct EventsQuery {
 /// `GET /api/v1/events`
 pub(super) async fn stream(
     State(state): State<AppState>,
+    headers: HeaderMap,
     Params(query): Params<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let Ok(place) = state.streams().try_acquire_owned() else {
         let detail = "too many listeners are connected; close one";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-listeners", detail));
     };
+    let (closing, ended) = (state.closing(), state.auth().end_of_session(bearer(&headers)?, state.now()));
+    let is_over = async move {
+        match ended {
+            Some(ended) => tokio::select! {
+                () = closing.cancelled() => {}
+                () = ended.cancelled() => {}
+            },
+            None => closing.cancelled().await,
+        }
+    };
     let hello = Event::default().comment("listening").retry(COME_BACK);
     let notices = stream::unfold((state.truth().subscribe(), place), move |(mut receiver, place)| async move {
         let event = next_event(&mut receiver, query.campaign).await?;
         Some((event, (receiver, place)))
     });
-    let events = stream::once(async { hello }).chain(notices).take_until(state.closing().cancelled_owned()).map(Ok);
+    let events = stream::once(async { hello }).chain(notices).take_until(is_over).map(Ok);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

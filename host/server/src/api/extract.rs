@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -26,12 +27,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail));
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|e| refused_bytes(&e))?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
-            let code = if error.is_data() { "invalid-body" } else { "malformed-json" };
-            Problem::bad_request(code, format!("the body is not what is expected: {error}"))
-        })?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| unexpected(&error))?;
         Ok(Self(value))
     }
+}
+
+/// Where the text is no JSON its place helps; where a value is refused the place is in a text that a program wrote.
+fn unexpected(error: &serde_json::Error) -> Problem {
+    if !error.is_data() {
+        return Problem::bad_request("malformed-json", format!("the body is not JSON: {error}"));
+    }
+    let said = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let said = said.strip_suffix(&place).unwrap_or(&said);
+    Problem::bad_request("invalid-body", format!("the body is not what is expected: {said}"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -66,9 +75,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(value) = Query::<T>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))?;
+        let Query(value) = Query::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
+            // The rejection's own words are a library's; what it was caused by names the parameter.
+            let said = rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
+            Problem::bad_request("invalid-query", format!("the query is not what is expected: {said}"))
+        })?;
         Ok(Self(value))
     }
 }

@@ -108,12 +108,14 @@ async fn granted_tools(
     manifest: &Manifest,
 ) -> Result<BTreeMap<String, chimera_core::grant::ToolPolicy>, Problem> {
     let wished = new.tools.clone().unwrap_or_default();
-    let undeclared =
-        manifest.capabilities.slot(&new.slot).and_then(|slot| wished.keys().find(|tool| !slot.tools.contains(*tool)));
-    if let Some(tool) = undeclared {
+    if let Some(slot) = manifest.capabilities.slot(&new.slot)
+        && let Some(tool) = wished.keys().find(|tool| !slot.tools.contains(*tool))
+    {
         let detail = format!(
-            "`{}` declares no tool `{tool}` on slot `{}`; a grant cannot widen a manifest",
-            new.skill, new.slot
+            "`{}` declares no tool `{tool}` on slot `{}`, and a grant cannot widen a manifest; it declares: {}",
+            new.skill,
+            new.slot,
+            listed(&slot.tools)
         );
         return Err(Problem::unacceptable("undeclared-tool", detail));
     }
@@ -133,11 +135,24 @@ fn granted_resources(new: &NewGrant, manifest: &Manifest) -> Result<BTreeSet<Str
         (Some(wished), _) => match wished.iter().find(|uri| !declared.contains(*uri)) {
             None => Ok(wished.clone()),
             Some(uri) => {
-                let detail = format!("`{}` declares no resource `{uri}` on slot `{}`", new.skill, new.slot);
+                let detail = format!(
+                    "`{}` declares no resource `{uri}` on slot `{}`; it declares: {}",
+                    new.skill,
+                    new.slot,
+                    listed(&declared)
+                );
                 Err(Problem::unacceptable("undeclared-resource", detail))
             }
         },
     }
+}
+
+/// Names for people.
+fn listed(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The manifest of the newest version that may be run, else of the newest.

@@ -17,7 +17,7 @@ mod mcp;
 mod openapi;
 pub(crate) mod problem;
 mod reports;
-mod session;
+pub(crate) mod session;
 mod skills;
 mod tasks;
 #[cfg(test)]
@@ -139,21 +139,28 @@ fn endpoints() -> Vec<Endpoint> {
 fn platform_endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/", Public, dashboard::page)
-            .does("The dashboard's page; with a one-time ticket, logs in first")
-            .asks(&[("token", "a one-time ticket, as `chimera serve` prints one")])
+            .does("The dashboard's page; its script logs in with the ticket of a link `/#ticket=…`")
             .produces("text/html"),
         Endpoint::get("/assets/style.css", Public, dashboard::style).does("The page's style").produces("text/css"),
         Endpoint::get("/assets/app.js", Public, dashboard::script)
             .does("The page's script")
             .produces("text/javascript"),
+        Endpoint::get("/assets/events.js", Public, dashboard::events)
+            .does("The page's reader of events")
+            .produces("text/javascript"),
         Endpoint::get("/assets/icon.svg", Public, dashboard::icon).does("The page's icon").produces("image/svg+xml"),
-        Endpoint::post("/login", Public, dashboard::login)
-            .does("Exchanges the operator's token for a session's cookie")
-            .takes::<dashboard::Login>()
+        Endpoint::post("/login", Public, session::login)
+            .does("Opens a session with the operator's token or a link's ticket")
+            .takes::<session::Login>()
             .limit(4096)
-            .gives(204, "Logged in; the cookie is set"),
-        Endpoint::post("/logout", Public, dashboard::logout).does("Forgets the session").gives(204, "Logged out"),
-        Endpoint::get("/healthz", Public, health::live).does("Whether the process is alive"),
+            .gives(200, "`{session}`: a token for `Authorization: Bearer`, good for 12 hours"),
+        Endpoint::post("/logout", Operator, session::logout)
+            .does("Ends the session that the request is made with, and its streams")
+            .gives(204, "The session is refused from now on"),
+        Endpoint::get("/healthz", Public, health::live)
+            .does("Whether the process is alive, and if asked, whether it knows the operator's token")
+            .asks(&[("challenge", "1 to 64 characters of base64url, never used before; the answer then has a `proof`")])
+            .gives(200, "`{status, version, proof?}`; docs/api.md says what the proof is"),
         Endpoint::get("/readyz", Public, health::ready).does("Whether the process can do work"),
         Endpoint::get("/openapi.json", Public, document).does("This document"),
         Endpoint::get("/api/v1/session", Operator, session::show).does("Who the caller is"),
@@ -204,7 +211,9 @@ fn work_endpoints() -> Vec<Endpoint> {
             .does("Keeps the caller's lease alive; 409 when it is not the caller's any more: drop the run then")
             .takes::<agent_work::Heartbeat>()
             .gives(200, "`{lease_until}`"),
-        Endpoint::get("/api/v1/agents", Operator, agents::list).does("Agents, oldest first").gives(200, "`{agents}`"),
+        Endpoint::get("/api/v1/agents", Operator, agents::list)
+            .does("Agents, oldest first")
+            .gives(200, "`{agents}`, each with the number of its good `tokens`"),
         Endpoint::post("/api/v1/agents", Operator, agents::create)
             .does("Registers an agent")
             .takes::<agents::NewAgent>()
@@ -212,6 +221,9 @@ fn work_endpoints() -> Vec<Endpoint> {
         Endpoint::post("/api/v1/agents/{id}/token", Operator, agents::token)
             .does("Makes a token for an agent")
             .gives(201, "`{token, agent}`; the token is shown this once"),
+        Endpoint::delete("/api/v1/agents/{id}/tokens", Operator, agents::revoke)
+            .does("Takes back every token of an agent; the same again changes nothing")
+            .gives(200, "`{agent, revoked}`: how many were taken back now"),
         Endpoint::get("/api/v1/campaigns", Operator, campaigns::list)
             .does("Campaigns, newest first, without their inputs")
             .asks(&[("state", "only in this state"), ("limit", "at most this many; 100, at most 1,000")])
@@ -358,7 +370,7 @@ async fn finish_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Method, path and status; never the query, which may hold a ticket.
+/// Method, path and status; never the query, in which somebody may have put a secret by mistake.
 async fn log_request(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;

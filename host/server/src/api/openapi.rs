@@ -5,7 +5,7 @@
 
 use super::endpoint::Endpoint;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths};
 
 /// The document of these endpoints.
@@ -16,17 +16,12 @@ pub(crate) fn document(endpoints: &[Endpoint]) -> OpenApi {
         paths.add_path_operation(endpoint.path, vec![endpoint.document_method()], endpoint.operation());
         components = components.schemas_from_iter(endpoint.schemas());
     }
-    let token = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The operator's token, or an agent's on the routes that agents may use"))
-        .build();
-    let session = ApiKeyValue::with_description(
-        crate::auth::SESSION_COOKIE,
-        "The dashboard's session; what changes something also needs `Origin` or `X-Chimera`",
-    );
-    let components = components
-        .security_scheme("token", SecurityScheme::Http(token))
-        .security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
+    let bearer = |description| {
+        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
+    };
+    let token = "The operator's token, or an agent's on the routes that agents may use";
+    let session = "A session of the operator's, as `POST /login` gives one; `POST /logout` ends it";
+    let components = components.security_scheme("token", bearer(token)).security_scheme("session", bearer(session));
     let info = InfoBuilder::new().title("Chimera").version(env!("CARGO_PKG_VERSION")).description(Some(
         "Goals become tasks, tasks run as sandboxed skills, verdicts fall, and humans decide the rest.",
     ));

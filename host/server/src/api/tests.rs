@@ -3,16 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use super::*;
-use crate::auth::{Auth, SESSION_COOKIE};
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::wiring::Platform;
 use axum::body::Body;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-const PORT: u16 = 7700;
 const OWN: &str = "127.0.0.1:7700";
 const TOKEN: &str = "the-operators-token";
 
@@ -43,7 +42,7 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let platform = Platform::start(Config::for_data_dir(folder.path().join("data"))).await.unwrap();
-        let auth = Auth::new(TOKEN, PORT).unwrap();
+        let auth = Auth::new(TOKEN, OWN.parse().unwrap()).unwrap();
         let state = AppState::new(platform.handles().clone(), auth, CancellationToken::new());
         Self { _folder: folder, router: router(state.clone()), state, platform }
     }
@@ -102,7 +101,7 @@ fn example(path: &str) -> String {
 async fn nothing_but_the_public_routes_answers_a_stranger() {
     let api = Fixture::new().await;
     for endpoint in endpoints() {
-        let answer = api.ask(endpoint.method.clone(), &example(endpoint.path), &[("x-chimera", "1")], "").await;
+        let answer = api.ask(endpoint.method.clone(), &example(endpoint.path), &[], "").await;
         let place = format!("{} {}: {}", endpoint.method, endpoint.path, answer.text);
         match endpoint.access {
             Public => assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{place}"),
@@ -120,9 +119,9 @@ async fn nothing_but_the_public_routes_answers_a_stranger() {
             "/",
             "/assets/style.css",
             "/assets/app.js",
+            "/assets/events.js",
             "/assets/icon.svg",
             "/login",
-            "/logout",
             "/healthz",
             "/readyz",
             "/openapi.json"
@@ -189,6 +188,33 @@ async fn another_host_or_origin_is_refused_before_anything_else() {
 }
 
 #[tokio::test]
+async fn a_challenge_is_answered_with_a_proof_that_needs_the_token() {
+    let api = Fixture::new().await;
+    let plain = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
+    for path in ["/healthz", "/healthz?probe=1"] {
+        assert_eq!(api.ask(Method::GET, path, &[], "").await.json(), plain, "{path}");
+    }
+    let prover = crate::proof::Prover::new(TOKEN, OWN.parse().unwrap()).unwrap();
+    let challenge = crate::proof::Challenge::random().unwrap();
+    let path = format!("/healthz?challenge={}", challenge.as_str());
+    // Whichever name it is asked by, the proof is about the address it is bound to.
+    for host in [OWN, "localhost:7700"] {
+        let answer = api.ask(Method::GET, &path, &[(HOST.as_str(), host)], "").await;
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (StatusCode::OK, Some("ok")));
+        assert!(prover.is_proof(&challenge, answer.json()["proof"].as_str().unwrap()), "{}", answer.text);
+    }
+    let long = "x".repeat(65);
+    for bad in
+        ["challenge=", "challenge=a%20b", "challenge=a%0Ab", "challenge=a&challenge=b", &format!("challenge={long}")]
+    {
+        let answer = api.ask(Method::GET, &format!("/healthz?{bad}"), &[], "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "invalid-query"), "{bad}");
+        assert!(!answer.text.contains("proof\""), "{}", answer.text);
+    }
+    api.end().await;
+}
+
+#[tokio::test]
 async fn wrong_credentials_do_not_open() {
     let api = Fixture::new().await;
     for header in ["Bearer wrong", "Bearer ", "Bearer", "Basic dXNlcjpwYXNz", TOKEN, &format!("Token {TOKEN}")] {
@@ -196,64 +222,117 @@ async fn wrong_credentials_do_not_open() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{header}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"chimera\"");
     }
-    let cookie = format!("{SESSION_COOKIE}={TOKEN}");
-    let answer = api.ask(Method::GET, "/api/v1/session", &[(COOKIE.as_str(), &cookie)], "").await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     let answer = api.get("/api/v1/session").await;
     assert_eq!(answer.json(), json!({ "actor": "operator:local" }));
     api.end().await;
 }
 
-/// The `name=value` of the session that an answer sets.
+/// The session that an answer to `/login` gives. It is in the body and nowhere else.
 fn session_of(answer: &Answer) -> String {
-    let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
-    for attribute in ["HttpOnly", "SameSite=Strict", "Path=/"] {
-        assert!(cookie.contains(attribute), "{cookie}");
-    }
-    assert!(!cookie.contains(TOKEN));
-    cookie.split(';').next().unwrap().to_owned()
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert!(!answer.headers.contains_key(SET_COOKIE), "a cookie would be sent to every port of this machine");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    assert!(!answer.text.contains(TOKEN));
+    answer.json()["session"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn a_login_gives_a_session_and_a_session_needs_our_page() {
+async fn a_login_gives_a_session_that_is_sent_on_purpose_and_ends() {
     let api = Fixture::new().await;
     let json_type = (CONTENT_TYPE.as_str(), "application/json");
-    let wrong = api.ask(Method::POST, "/login", &[json_type], r#"{"token":"wrong"}"#).await;
+    let login = async |body: &str| api.ask(Method::POST, "/login", &[json_type], body).await;
+    let wrong = login(r#"{"token":"wrong"}"#).await;
     assert_eq!((wrong.status, wrong.code().as_str()), (StatusCode::UNAUTHORIZED, "wrong-token"));
-    let right = api.ask(Method::POST, "/login", &[json_type], &json!({ "token": TOKEN }).to_string()).await;
-    assert_eq!(right.status, StatusCode::NO_CONTENT);
-    let session = session_of(&right);
-    let cookie = (COOKIE.as_str(), session.as_str());
-    assert_eq!(api.ask(Method::GET, "/api/v1/session", &[cookie], "").await.status, StatusCode::OK);
-    let agent = r#"{"name":"w","type":"worker"}"#;
-    let bare = api.ask(Method::POST, "/api/v1/agents", &[cookie, json_type], agent).await;
-    assert_eq!((bare.status, bare.code().as_str()), (StatusCode::FORBIDDEN, "forgery-suspected"));
-    let foreign = [cookie, json_type, ("x-chimera", "1"), ("sec-fetch-site", "same-site")];
-    assert_eq!(api.ask(Method::POST, "/api/v1/agents", &foreign, agent).await.code(), "forgery-suspected");
-    let other_port = [cookie, json_type, (ORIGIN.as_str(), "http://127.0.0.1:9999")];
-    assert_eq!(api.ask(Method::POST, "/api/v1/agents", &other_port, agent).await.code(), "wrong-origin");
-    let ours = [cookie, json_type, (ORIGIN.as_str(), "http://127.0.0.1:7700"), ("sec-fetch-site", "same-origin")];
-    assert_eq!(api.ask(Method::POST, "/api/v1/agents", &ours, agent).await.status, StatusCode::CREATED);
+    for neither in ["{}", r#"{"token":"x","ticket":"y"}"#, r#"{"token":null}"#] {
+        let answer = login(neither).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "invalid-body"), "{neither}");
+    }
+    let session = session_of(&login(&json!({ "token": TOKEN }).to_string()).await);
+    let other = session_of(&login(&json!({ "token": TOKEN }).to_string()).await);
+    assert_ne!(session, other);
+    let made = api.post_as(&session, "/api/v1/agents", &json!({ "name": "w", "type": "worker" })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    assert_eq!(show_as(&api, &session).await.json(), json!({ "actor": "operator:local" }));
+    let agents = api.agent("outside", "worker").await;
+
+    let logout = async |token: &str| api.post_as(token, "/logout", &json!({})).await;
+    assert_eq!(logout(&session).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(show_as(&api, &session).await.code(), "unauthenticated");
+    assert_eq!(logout(&session).await.code(), "unauthenticated");
+    assert_eq!(show_as(&api, &other).await.status, StatusCode::OK, "another tab's session goes on");
+    assert_eq!(logout(TOKEN).await.code(), "no-session");
+    assert_eq!(logout(&agents).await.code(), "operator-only");
+    api.end().await;
+}
+
+async fn show_as(api: &Fixture, token: &str) -> Answer {
+    api.ask(Method::GET, "/api/v1/session", &[(AUTHORIZATION.as_str(), &format!("Bearer {token}"))], "").await
+}
+
+#[tokio::test]
+async fn what_a_browser_sends_by_itself_opens_nothing() {
+    let api = Fixture::new().await;
+    let body = json!({ "token": TOKEN }).to_string();
+    let json_type = (CONTENT_TYPE.as_str(), "application/json");
+    let session = session_of(&api.ask(Method::POST, "/login", &[json_type], &body).await);
+    for secret in [TOKEN, &session] {
+        for name in ["chimera_session", "chimera.session", "session", "token", "Authorization"] {
+            let cookie = format!("{name}={secret}");
+            let answer = api.ask(Method::GET, "/api/v1/session", &[(COOKIE.as_str(), &cookie)], "").await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{name}");
+        }
+        for path in ["/api/v1/session?token=", "/api/v1/session?session=", "/api/v1/events?token="] {
+            let answer = api.ask(Method::GET, &format!("{path}{secret}"), &[], "").await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+        }
+    }
     api.end().await;
 }
 
 #[tokio::test]
-async fn a_link_logs_in_once() {
+async fn a_link_logs_in_once_and_its_ticket_is_never_sent() {
     let api = Fixture::new().await;
     let made = api.post("/api/v1/session/links", &json!({})).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let url = made.json()["url"].as_str().unwrap().to_owned();
-    let path = url.strip_prefix("http://127.0.0.1:7700").unwrap();
-    let first = api.ask(Method::GET, path, &[], "").await;
-    assert_eq!((first.status, first.headers[LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/"));
-    let session = session_of(&first);
-    let answer = api.ask(Method::GET, "/api/v1/session", &[(COOKIE.as_str(), &session)], "").await;
-    assert_eq!(answer.status, StatusCode::OK);
-    let second = api.ask(Method::GET, path, &[], "").await;
-    assert_eq!(second.status, StatusCode::SEE_OTHER);
-    assert!(!second.headers.contains_key(SET_COOKIE));
-    let token_as_ticket = api.ask(Method::GET, &format!("/?token={TOKEN}"), &[], "").await;
-    assert!(!token_as_ticket.headers.contains_key(SET_COOKIE));
+    // What stands behind # stays in the browser.
+    let ticket = url.strip_prefix("http://127.0.0.1:7700/#ticket=").unwrap().to_owned();
+    let json_type = (CONTENT_TYPE.as_str(), "application/json");
+    let login = async |ticket: &str| {
+        api.ask(Method::POST, "/login", &[json_type], &json!({ "ticket": ticket }).to_string()).await
+    };
+    let session = session_of(&login(&ticket).await);
+    assert_eq!(show_as(&api, &session).await.status, StatusCode::OK);
+    assert_eq!(show_as(&api, &ticket).await.status, StatusCode::UNAUTHORIZED);
+    for bad in [ticket.as_str(), TOKEN, &session, ""] {
+        let answer = login(bad).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::UNAUTHORIZED, "wrong-ticket"), "{bad}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_sessions_stream_ends_with_it() {
+    use futures::StreamExt as _;
+    let api = Fixture::new().await;
+    let json_type = (CONTENT_TYPE.as_str(), "application/json");
+    let login = api.ask(Method::POST, "/login", &[json_type], &json!({ "token": TOKEN }).to_string()).await;
+    let session = session_of(&login);
+    let listen = async |token: &str| {
+        let request = axum::http::Request::builder().uri("/api/v1/events").header(HOST, OWN);
+        let request = request.header(AUTHORIZATION, format!("Bearer {token}")).body(Body::empty()).unwrap();
+        api.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream()
+    };
+    let (by_session, mut by_token) = (listen(&session).await, listen(TOKEN).await);
+    assert_eq!(api.post_as(&session, "/logout", &json!({})).await.status, StatusCode::NO_CONTENT);
+    let rest = tokio::time::timeout(std::time::Duration::from_secs(20), by_session.collect::<Vec<_>>()).await;
+    assert!(rest.is_ok(), "the session's stream ends");
+    api.post("/api/v1/agents", &json!({ "name": "heard", "type": "worker" })).await;
+    let mut heard = String::new();
+    while !heard.contains("agent.created") {
+        heard.push_str(&String::from_utf8_lossy(&by_token.next().await.expect("the token's goes on").unwrap()));
+    }
+    drop(by_token);
     api.end().await;
 }
 
@@ -267,8 +346,18 @@ async fn the_page_carries_its_policy_and_no_inline_script() {
     for forbidden in ["<style", " style=", "onclick", "onsubmit", "http://", "https://", "//cdn"] {
         assert!(!page.text.contains(forbidden), "the page has `{forbidden}`");
     }
-    let script = api.ask(Method::GET, "/assets/app.js", &[], "").await;
-    for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+    let mut script = api.ask(Method::GET, "/assets/app.js", &[], "").await;
+    script.text.push_str(&api.ask(Method::GET, "/assets/events.js", &[], "").await.text);
+    for forbidden in [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "document.cookie",
+        "localStorage",
+        "eval(",
+        "new Function",
+    ] {
         assert!(!script.text.contains(forbidden), "the script has `{forbidden}`");
     }
     for id in script.text.split("$(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
@@ -339,6 +428,53 @@ async fn an_agents_token_opens_only_the_agents_routes() {
 }
 
 #[tokio::test]
+async fn an_agents_tokens_are_taken_back_at_once_and_for_good() {
+    let api = Fixture::new().await;
+    let (first, other) = (api.agent("outside", "worker").await, api.agent("other", "worker").await);
+    let listed = async || api.get("/api/v1/agents").await.json()["agents"].as_array().unwrap().clone();
+    let outside = async || listed().await.into_iter().find(|agent| agent["name"] == "outside").unwrap();
+    let id = outside().await["id"].as_str().unwrap().to_owned();
+    let made = api.post(&format!("/api/v1/agents/{id}/token"), &json!({})).await.json();
+    let second = made["token"].as_str().unwrap().to_owned();
+    assert_eq!(outside().await["tokens"], 2);
+
+    let lease = async |token: &str| api.post_as(token, "/api/v1/agents/lease", &json!({})).await;
+    for token in [&first, &second, &other] {
+        assert_eq!(lease(token).await.status, StatusCode::OK);
+    }
+    let bearer = format!("Bearer {TOKEN}");
+    let revoke = async |id: &str| {
+        let path = format!("/api/v1/agents/{id}/tokens");
+        api.ask(Method::DELETE, &path, &[(AUTHORIZATION.as_str(), &bearer)], "").await
+    };
+    let taken = revoke(&id).await;
+    assert_eq!((taken.status, taken.json()["revoked"].as_u64()), (StatusCode::OK, Some(2)), "{}", taken.text);
+    for token in [&first, &second] {
+        let refused = lease(token).await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
+    }
+    assert_eq!(lease(&other).await.status, StatusCode::OK, "nobody else's");
+    assert_eq!(outside().await["tokens"], 0);
+    assert_eq!(revoke(&id).await.json()["revoked"], 0, "the same again changes nothing");
+    let unknown = revoke("0190f3c2-7b1e-7c3a-9f00-0123456789ab").await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (StatusCode::NOT_FOUND, "not-found"), "{}", unknown.text);
+    let by_agent = format!("Bearer {other}");
+    let path = format!("/api/v1/agents/{id}/tokens");
+    let refused = api.ask(Method::DELETE, &path, &[(AUTHORIZATION.as_str(), &by_agent)], "").await;
+    assert_eq!(refused.code(), "operator-only");
+
+    let events = api.get("/api/v1/audit").await.json()["events"].as_array().unwrap().clone();
+    let revoked: Vec<_> = events.iter().filter(|event| event["action"] == "token.revoked").collect();
+    assert_eq!(revoked.len(), 2);
+    assert!(
+        revoked.iter().all(|event| event["detail"]["agent"] == id.as_str() && event["detail"]["token"].is_string())
+    );
+    let third = api.post(&format!("/api/v1/agents/{id}/token"), &json!({})).await.json();
+    assert_eq!(lease(third["token"].as_str().unwrap()).await.status, StatusCode::OK, "a new token is good");
+    api.end().await;
+}
+
+#[tokio::test]
 async fn tasks_are_leased_to_workers_only() {
     let api = Fixture::new().await;
     let lease = async |token: String| api.post_as(&token, "/api/v1/agents/lease", &json!({})).await;
@@ -365,6 +501,67 @@ async fn the_audit_log_of_what_was_done_here_is_valid() {
     assert_eq!(checked["chains"][0]["chain"], "system");
     let wrong = api.get("/api/v1/audit?campaign=nonsense").await;
     assert_eq!(wrong.code(), "invalid-id");
+    api.end().await;
+}
+
+#[tokio::test]
+async fn the_audit_log_of_a_campaign_that_is_not_there_is_not_found() {
+    let api = Fixture::new().await;
+    let unknown = "0190f3c2-7b1e-7c3a-9f00-0123456789ab";
+    for path in ["/api/v1/audit", "/api/v1/audit/verify"] {
+        let answer = api.get(&format!("{path}?campaign={unknown}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::NOT_FOUND, "not-found"), "{path}");
+        assert_eq!(api.get(&format!("{path}?campaign=system")).await.status, StatusCode::OK);
+    }
+    let made = api.post("/api/v1/campaigns", &json!({ "goal": "Fold every paper crane in the drawer" })).await.json();
+    let id = made["campaign"]["id"].as_str().unwrap().to_owned();
+    let checked = api.get(&format!("/api/v1/audit/verify?campaign={id}")).await.json();
+    assert_eq!(checked["valid"], true, "{checked}");
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_campaign_without_an_event_is_not_valid() {
+    let api = Fixture::new().await;
+    let made = api.post("/api/v1/campaigns", &json!({ "goal": "Fold every paper crane in the drawer" })).await.json();
+    let whole = api.state.truth().campaign(made["campaign"]["id"].as_str().unwrap().parse().unwrap()).await.unwrap();
+    // As it is after somebody removed its events and its head: the campaign alone.
+    let mut bare = whole.unwrap();
+    bare.id = chimera_core::ids::CampaignId::new(&chimera_core::ids::SystemIds);
+    let mut change = chimera_core::change::Change::new();
+    change.write(chimera_core::change::Write::PutCampaign(bare.clone()));
+    api.state.commit(change).await.unwrap();
+    for path in [format!("/api/v1/audit/verify?campaign={}", bare.id), "/api/v1/audit/verify".to_owned()] {
+        let checked = api.get(&path).await.json();
+        assert_eq!(checked["valid"], false, "{checked}");
+        let chains = checked["chains"].as_array().unwrap();
+        let chain = chains.iter().find(|chain| chain["chain"] == bare.id.to_string()).unwrap();
+        assert!(chain["problem"].as_str().unwrap().contains("begins with an event"), "{chain}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_id_or_no_name_is_told_in_plain_words() {
+    let api = Fixture::new().await;
+    let asked = [
+        api.get("/api/v1/tasks?campaign=zz").await,
+        api.get("/api/v1/events?campaign=zz").await,
+        api.post("/api/v1/grants", &json!({ "skill": "a/b", "slot": "s", "server": "v", "campaign": "zz" })).await,
+    ];
+    for answer in asked {
+        let detail = answer.json()["detail"].as_str().unwrap_or("").to_owned();
+        assert!(detail.contains("`zz` is not a campaign id: expected a UUID"), "{detail}");
+        assert!(!detail.contains("deserialize") && !detail.contains("column"), "{detail}");
+    }
+    let bad = api.post("/api/v1/grants", &json!({ "skill": "Bad", "slot": "s", "server": "v" })).await;
+    let detail = bad.json()["detail"].as_str().unwrap_or("").to_owned();
+    assert!(detail.contains("Bad") && !detail.contains("column"), "{detail}");
+    let agent = json!({ "name": "one", "type": "worker" });
+    api.post("/api/v1/agents", &agent).await;
+    let taken = api.post("/api/v1/agents", &agent).await;
+    assert_eq!(taken.status, StatusCode::CONFLICT);
+    assert!(taken.json()["fix"].as_str().unwrap().contains("another name"), "{}", taken.text);
     api.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! `chimera agent`: agents from outside and their tokens.
 //!
-//! A token is printed once, when it is made, and kept nowhere. Called by the dispatcher.
+//! A token is printed once, when it is made, and kept nowhere; `revoke` takes all of an agent back. Called by the
+//! dispatcher.
 
 use super::args::AgentCommand;
 use super::client::{Client, segment};
@@ -15,9 +16,11 @@ pub(super) async fn run(env: Env, command: AgentCommand) -> CliResult {
         AgentCommand::List => {
             let found = client.get("/api/v1/agents", &[]).await?;
             env.show(&found, |found| {
-                let mut table = Table::new(&["AGENT", "NAME", "TYPE", "STATUS", "LAST SEEN"]);
+                let mut table = Table::new(&["AGENT", "NAME", "TYPE", "TOKENS", "LAST SEEN"]);
                 for agent in list(found, "agents") {
-                    table.row(["/id", "/name", "/type", "/status", "/last_seen"].map(|pointer| text(agent, pointer)));
+                    let tokens = agent["tokens"].to_string();
+                    let [id, name, role, seen] = ["/id", "/name", "/type", "/last_seen"].map(|at| text(agent, at));
+                    table.row([id, name, role, &tokens, seen]);
                 }
                 table.print("No agents are registered. Add one with `chimera agent add NAME`.");
             });
@@ -33,6 +36,18 @@ pub(super) async fn run(env: Env, command: AgentCommand) -> CliResult {
             let id = find(&client, &name).await?;
             let made = client.post(&format!("/api/v1/agents/{}/token", segment(&id)), &json!({})).await?;
             env.show(&made, |made| say(text(made, "/token")));
+        }
+        AgentCommand::Revoke { name } => {
+            let id = find(&client, &name).await?;
+            let done = client.delete(&format!("/api/v1/agents/{}/tokens", segment(&id))).await?;
+            env.show(&done, |done| {
+                let name = text(done, "/agent/name");
+                say(&match done["revoked"].as_u64().unwrap_or(0) {
+                    0 => format!("{name} has no token that could be taken back."),
+                    1 => format!("The token of {name} was taken back."),
+                    count => format!("{count} tokens of {name} were taken back."),
+                });
+            });
         }
     }
     Ok(Exit::Done)
@@ -52,7 +67,7 @@ async fn find(client: &Client, name: &str) -> CliResult<String> {
         )),
         (None, _) => Err(CliError::failed(
             format!("there is no agent `{name}`"),
-            format!("register it first: `chimera agent add {name}`"),
+            format!("`chimera agent list` shows those there are; `chimera agent add {name}` registers it"),
         )),
     }
 }

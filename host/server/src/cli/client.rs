@@ -1,21 +1,33 @@
 //! The way to a running server: how the CLI finds it, asks it, and listens to it.
 //!
 //! A data folder has one owner, so commands that touch its data go through the server that owns it and never open it
-//! themselves. The operator's token is read from the data folder and sent to the loopback address found there, nowhere
-//! else; it is never printed. Called by every command that needs a server.
+//! themselves. The operator's token is read from the data folder and sent to the loopback address found there only after
+//! whoever listens has proved to know it, and nowhere else; it is never printed. Called by every command that needs a
+//! server.
 
 use super::error::{CliError, CliResult, Exit};
 use crate::config::Config;
+use crate::proof::{Challenge, Prover};
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long a request may take; listening to events has no end.
 const REQUEST_TIME: Duration = Duration::from_secs(120);
 /// How long connecting may take.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// How long proving may take; the server may be busy.
+const PROOF_TIME: Duration = Duration::from_secs(10);
+/// How long a proof is believed. A command may watch for hours, and its server may die meanwhile.
+const PROOF_LASTS: Duration = Duration::from_secs(2);
+/// Largest answer of whoever has proved nothing yet, in bytes.
+const MAX_PROOF: usize = 64 << 10;
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 /// Largest event that is read, in bytes.
@@ -29,22 +41,43 @@ struct ServerFile {
     pid: u32,
 }
 
+/// Who listens at the address that the server wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// The server that knows the data folder's token.
+    Ours,
+    /// Something else, or a server with another token.
+    Stranger,
+    /// Something that does not answer in time.
+    Silent,
+    /// Nothing.
+    Nobody,
+}
+
 /// A server, found and ready to be asked.
-#[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     token: String,
+    prover: Prover,
+    /// When the listener last proved to be ours.
+    proven_at: Mutex<Option<Instant>>,
     pid: u32,
+    server_file: PathBuf,
 }
 
 impl Client {
     /// Finds the server that owns the configured data folder.
     pub(crate) fn discover(config: &Config) -> CliResult<Self> {
+        Self::find(config)?.ok_or_else(|| no_server(config, ""))
+    }
+
+    /// As [`Client::discover`]; none when no server says that it is there.
+    pub(crate) fn find(config: &Config) -> CliResult<Option<Self>> {
         let path = config.server_file();
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(no_server(config, "")),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(CliError::unreadable(&path, &error)),
         };
         let file: ServerFile = serde_json::from_str(&text).map_err(|error| {
@@ -55,28 +88,28 @@ impl Client {
         })?;
         let token = std::fs::read_to_string(config.token_file())
             .map_err(|error| CliError::unreadable(&config.token_file(), &error))?;
-        Self::new(&file.url, token.trim(), file.pid)
+        Self::new(&file.url, token.trim(), file.pid, path).map(Some)
     }
 
-    fn new(url: &str, token: &str, pid: u32) -> CliResult<Self> {
-        let is_loopback = reqwest::Url::parse(url).ok().is_some_and(|url| {
-            let host = url.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
-            url.scheme() == "http"
-                && (host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()))
-        });
-        if !is_loopback {
+    fn new(url: &str, token: &str, pid: u32, server_file: PathBuf) -> CliResult<Self> {
+        let address: Option<SocketAddr> =
+            url.trim_end_matches('/').strip_prefix("http://").and_then(|rest| rest.parse().ok());
+        let Some(address) = address.filter(|address| address.ip().is_loopback()) else {
             return Err(CliError::failed(
                 format!("the server's address `{url}` is not a loopback address, so the token is not sent there"),
                 "start the server again with `chimera serve`",
             ));
-        }
+        };
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIME)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| CliError::failed(format!("no HTTP client could be made: {error}"), ""))?;
-        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.to_owned(), pid })
+        let prover = Prover::new(token, address)
+            .map_err(|error| CliError::failed(format!("the operator's token cannot be used: {error}"), ""))?;
+        let (base, token) = (format!("http://{address}"), token.to_owned());
+        Ok(Self { http, base, token, prover, proven_at: Mutex::default(), pid, server_file })
     }
 
     /// The server's address.
@@ -89,35 +122,72 @@ impl Client {
         self.pid
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+    /// A request with the token, once whoever listens has proved to know it already.
+    async fn request(&self, method: Method, path: &str) -> CliResult<RequestBuilder> {
+        self.require_proof().await?;
+        Ok(self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token))
     }
 
-    /// Is there a server, and does it answer?
-    pub(crate) async fn is_alive(&self) -> bool {
-        let answer = self.request(Method::GET, "/healthz").timeout(CONNECT_TIME).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+    async fn require_proof(&self) -> CliResult<()> {
+        let proven_at = *self.proven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven_at.is_some_and(|at| at.elapsed() < PROOF_LASTS) {
+            return Ok(());
+        }
+        match self.listener().await? {
+            Listener::Ours => {
+                *self.proven_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(())
+            }
+            Listener::Stranger => Err(self.stranger()),
+            Listener::Silent => Err(self.silent()),
+            Listener::Nobody => Err(self.nobody()),
+        }
+    }
+
+    /// Asks whoever listens for a proof, without any credential.
+    pub(crate) async fn listener(&self) -> CliResult<Listener> {
+        let challenge = Challenge::random().map_err(|error| {
+            CliError::failed(format!("the operating system gives no random numbers: {error}"), "try again")
+        })?;
+        let path = with_query("/healthz", &[("challenge", challenge.as_str())]);
+        let asked = self.http.get(format!("{}{path}", self.base)).timeout(PROOF_TIME).send().await;
+        let said = match asked {
+            Ok(answer) => read_capped(answer, MAX_PROOF).await,
+            Err(error) => Err(Unread::Broken(error)),
+        };
+        Ok(match said {
+            Ok(bytes) if self.is_proof(&challenge, &bytes) => Listener::Ours,
+            Err(Unread::Broken(error)) if error.is_timeout() => Listener::Silent,
+            Err(Unread::Broken(error)) if error.is_connect() => Listener::Nobody,
+            Ok(_) | Err(_) => Listener::Stranger,
+        })
+    }
+
+    fn is_proof(&self, challenge: &Challenge, answer: &[u8]) -> bool {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or(Value::Null);
+        answer["proof"].as_str().is_some_and(|proof| self.prover.is_proof(challenge, proof))
     }
 
     /// Reads something.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> CliResult<Value> {
         let path = with_query(path, query);
-        self.finish(self.request(Method::GET, &path)).await
+        self.finish(self.request(Method::GET, &path).await?).await
     }
 
     /// Sends a JSON value.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> CliResult<Value> {
-        self.finish(self.request(Method::POST, path).json(body)).await
+        self.finish(self.request(Method::POST, path).await?.json(body)).await
     }
 
     /// Sends bytes of a kind.
     pub(crate) async fn post_bytes(&self, path: &str, kind: &str, bytes: Vec<u8>) -> CliResult<Value> {
-        self.finish(self.request(Method::POST, path).header(header::CONTENT_TYPE, kind).body(bytes)).await
+        let request = self.request(Method::POST, path).await?;
+        self.finish(request.header(header::CONTENT_TYPE, kind).body(bytes)).await
     }
 
     /// Takes something back.
     pub(crate) async fn delete(&self, path: &str) -> CliResult<Value> {
-        self.finish(self.request(Method::DELETE, path)).await
+        self.finish(self.request(Method::DELETE, path).await?).await
     }
 
     async fn finish(&self, request: RequestBuilder) -> CliResult<Value> {
@@ -129,34 +199,45 @@ impl Client {
     }
 
     async fn body(&self, answer: Response) -> CliResult<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let mut stream = answer.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| self.unreachable(&error))?;
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(CliError::failed("the server's answer is too large to read", "ask for less at once"));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        read_capped(answer, MAX_ANSWER).await.map_err(|unread| match unread {
+            Unread::Broken(error) => self.unreachable(&error),
+            Unread::TooLarge => CliError::failed("the server's answer is too large to read", "ask for less at once"),
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
-        if error.is_timeout() {
-            return CliError::failed(
-                format!("the server at {} did not answer in time", self.base),
-                "look at its log; `chimera doctor` tells whether it is alive",
-            );
-        }
+        if error.is_timeout() { self.silent() } else { self.nobody() }
+    }
+
+    fn silent(&self) -> CliError {
+        CliError::failed(
+            format!("the server at {} did not answer in time", self.base),
+            "look at its log; `chimera doctor` tells whether it is alive",
+        )
+    }
+
+    fn nobody(&self) -> CliError {
         CliError::failed(
             format!("no server answers at {}", self.base),
             "start one with `chimera serve` and the same --data-dir",
         )
     }
 
+    fn stranger(&self) -> CliError {
+        CliError::failed(
+            format!(
+                "something else listens at {}, the address in {}; neither the token nor the command was sent to it",
+                self.base,
+                self.server_file.display()
+            ),
+            "that file is stale if its server died: start `chimera serve` (with another --listen if the port is \
+             taken). A server that does run has another token than the one in the folder: restart it",
+        )
+    }
+
     /// Listens to a campaign's events from now on.
     pub(crate) async fn events(&self, query: &[(&str, &str)]) -> CliResult<Events> {
-        let request = self.request(Method::GET, &with_query("/api/v1/events", query));
+        let request = self.request(Method::GET, &with_query("/api/v1/events", query)).await?;
         let answer = request
             .header(header::ACCEPT, "text/event-stream")
             .send()
@@ -169,6 +250,27 @@ impl Client {
         }
         Ok(Events { stream: answer.bytes_stream().boxed(), buffer: Vec::new() })
     }
+}
+
+/// Why an answer could not be read.
+enum Unread {
+    /// It broke off, or took too long.
+    Broken(reqwest::Error),
+    /// It is larger than what is read of it.
+    TooLarge,
+}
+
+async fn read_capped(answer: Response, most: usize) -> Result<Vec<u8>, Unread> {
+    let mut bytes = Vec::new();
+    let mut stream = answer.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(Unread::Broken)?;
+        if bytes.len() + chunk.len() > most {
+            return Err(Unread::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 /// Nothing is running on that data folder.
@@ -304,52 +406,5 @@ fn read_block(block: &str) -> Option<ServerEvent> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_refusal_by_a_rule_ends_with_three_and_tells_rule_evidence_and_fix() {
-        let problem = json!({ "detail": "it imports sockets", "rule": "imports", "evidence": "wasi:sockets/tcp", "fix": "build without them" });
-        let error = from_problem(StatusCode::UNPROCESSABLE_ENTITY, &problem);
-        assert_eq!(error.exit, Exit::Refused);
-        assert_eq!(error.what, "refused by rule imports: wasi:sockets/tcp");
-        assert_eq!(error.fix, "build without them");
-    }
-
-    #[test]
-    fn what_makes_no_sense_ends_with_two_and_what_failed_with_one() {
-        let exit = |status| from_problem(status, &json!({ "detail": "x" })).exit;
-        assert_eq!(exit(StatusCode::BAD_REQUEST), Exit::Usage);
-        assert_eq!(exit(StatusCode::UNPROCESSABLE_ENTITY), Exit::Usage);
-        assert_eq!(exit(StatusCode::NOT_FOUND), Exit::Failed);
-        assert_eq!(exit(StatusCode::CONFLICT), Exit::Failed);
-        assert_eq!(exit(StatusCode::FORBIDDEN), Exit::Refused);
-        assert_eq!(from_problem(StatusCode::BAD_GATEWAY, &Value::Null).what, "the server answered 502 Bad Gateway");
-    }
-
-    #[test]
-    fn the_token_is_only_sent_to_loopback() {
-        for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1/"] {
-            assert!(Client::new(url, "t", 0).is_ok(), "{url}");
-        }
-        for url in ["http://10.0.0.1:1", "http://example.org", "https://127.0.0.1", "nonsense"] {
-            assert!(Client::new(url, "t", 0).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn paths_and_queries_are_escaped() {
-        assert_eq!(segment("a b/ü"), "a%20b%2F%C3%BC");
-        assert_eq!(with_query("/x", &[("q", "a&b"), ("n", "1")]), "/x?q=a%26b&n=1");
-    }
-
-    #[test]
-    fn events_are_read_block_by_block() {
-        let (end, length) = block_end(b"event: audit\ndata: {}\n\nrest").expect("a block");
-        assert_eq!((end, length), (21, 2));
-        let event = read_block("event: progress\ndata: {\"a\":\ndata: 1}").expect("an event");
-        assert_eq!(event, ServerEvent { name: "progress".into(), data: json!({ "a": 1 }) });
-        assert_eq!(read_block(": keep-alive"), None);
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

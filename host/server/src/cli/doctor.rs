@@ -4,13 +4,15 @@
 //! hold secrets are not shown. Called by the dispatcher.
 
 use super::Env;
-use super::client::Client;
+use super::client::{Client, Listener};
 use super::error::{CliResult, Exit};
 use super::output::{Format, Style, Table, bytes, print_json, say};
 use super::skill::guest::{self, TARGET, TargetState};
 use crate::config::Config;
+use crate::folder::{self, shell_word};
 use serde::Serialize;
 use serde_json::json;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Less free space than this is worth a warning.
@@ -54,9 +56,8 @@ impl Check {
 pub(super) async fn run(env: Env) -> CliResult {
     let config = env.config()?;
     let folder = config.data_dir.value.clone();
-    let mut checks = vec![data_folder(&folder), lock(&folder)];
-    checks.push(server(&config).await);
-    checks.push(disk(&folder));
+    let held = look_at_lock(&folder);
+    let mut checks = vec![data_folder(&folder), lock(&held), server(&config, &held).await, disk(&folder)];
     checks.extend(kernel());
     checks.push(target().await);
     let has_failed = checks.iter().any(|check| check.health == Health::Failed);
@@ -101,7 +102,7 @@ fn print(config: &Config, checks: &[Check]) {
 fn data_folder(folder: &Path) -> Check {
     let name = "data folder";
     match std::fs::metadata(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             Check::ok(name, format!("{} is not there yet; the first start makes it", folder.display()))
         }
         Err(error) => Check::bad(
@@ -116,21 +117,26 @@ fn data_folder(folder: &Path) -> Check {
             format!("{} is not a folder", folder.display()),
             "choose another with --data-dir",
         ),
-        Ok(found) if is_open_to_others(&found) => Check::bad(
-            name,
-            Health::Warning,
-            format!("{} can be read by other users of this machine", folder.display()),
-            format!("chmod 700 {}", folder.display()),
-        ),
-        Ok(_) => match tempfile::tempfile_in(folder) {
-            Ok(_) => Check::ok(name, format!("{} can be written", folder.display())),
-            Err(error) => Check::bad(
-                name,
-                Health::Failed,
-                format!("{} cannot be written: {error}", folder.display()),
-                "make it writable for this user",
-            ),
-        },
+        Ok(found) => {
+            if let Err(refused) = folder::check(folder) {
+                return Check::bad(name, Health::Failed, refused.what(), refused.fix());
+            }
+            match tempfile::tempfile_in(folder) {
+                Err(error) => Check::bad(
+                    name,
+                    Health::Failed,
+                    format!("{} cannot be written: {error}", folder.display()),
+                    "make it writable for this user",
+                ),
+                Ok(_) if is_open_to_others(&found) => Check::bad(
+                    name,
+                    Health::Warning,
+                    format!("{} can be read by other users of this machine", folder.display()),
+                    format!("chmod 700 {}", shell_word(folder)),
+                ),
+                Ok(_) => Check::ok(name, format!("{} can be written", folder.display())),
+            }
+        }
     }
 }
 
@@ -145,39 +151,99 @@ fn is_open_to_others(_: &std::fs::Metadata) -> bool {
     false
 }
 
-fn lock(folder: &Path) -> Check {
-    let name = "lock";
-    let Ok(file) = std::fs::File::open(folder.join("chimera.lock")) else {
-        return Check::ok(name, "nobody has used the folder yet");
+/// Whether a process holds the data folder. The lock is the operating system's: it ends with its holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Lock {
+    /// Nobody has used the folder yet.
+    Unused,
+    /// Nobody holds it.
+    Free,
+    /// A running process holds it.
+    Held,
+    /// It cannot be told.
+    Unknown(String),
+}
+
+fn look_at_lock(folder: &Path) -> Lock {
+    let file = match std::fs::File::open(folder.join("chimera.lock")) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Lock::Unused,
+        Err(error) => return Lock::Unknown(error.to_string()),
     };
     match file.try_lock() {
-        Ok(()) => Check::ok(name, "free"),
-        Err(std::fs::TryLockError::WouldBlock) => Check::ok(name, "held by a running server"),
-        Err(std::fs::TryLockError::Error(error)) => Check::bad(
+        Ok(()) => Lock::Free,
+        Err(std::fs::TryLockError::WouldBlock) => Lock::Held,
+        Err(std::fs::TryLockError::Error(error)) => Lock::Unknown(error.to_string()),
+    }
+}
+
+fn lock(found: &Lock) -> Check {
+    let name = "lock";
+    match found {
+        Lock::Unused => Check::ok(name, "nobody has used the folder yet"),
+        Lock::Free => Check::ok(name, "free"),
+        Lock::Held => Check::ok(name, "held by a running server"),
+        Lock::Unknown(problem) => Check::bad(
             name,
             Health::Warning,
-            format!("cannot be tried: {error}"),
-            "keep the data folder on a local disk that knows file locks",
+            format!("cannot be tried: {problem}"),
+            "keep the data folder on a local disk that knows file locks, readable for this user",
         ),
     }
 }
 
-async fn server(config: &Config) -> Check {
+async fn server(config: &Config, lock: &Lock) -> Check {
     let name = "server";
-    if !config.server_file().exists() {
-        return Check::ok(name, "not running");
-    }
-    match Client::discover(config) {
-        Ok(client) if client.is_alive().await => {
-            Check::ok(name, format!("running at {} (process {})", client.url(), client.pid()))
-        }
-        Ok(client) => Check::bad(
+    match Client::find(config) {
+        Ok(None) if *lock == Lock::Held => Check::bad(
             name,
             Health::Warning,
-            format!("does not answer at {}", client.url()),
-            "it was killed, or hangs: start it again with `chimera serve`",
+            "one holds the data folder, but has not written where it listens",
+            "it starts or stops just now; if this stays so, stop it and start it again with `chimera serve`",
         ),
+        Ok(None) => Check::ok(name, "not running"),
+        Ok(Some(client)) => match client.listener().await {
+            Ok(listener) => judge_server(lock, listener, client.url(), client.pid()),
+            Err(error) => Check::bad(name, Health::Failed, error.what, error.fix),
+        },
         Err(error) => Check::bad(name, Health::Failed, error.what, error.fix),
+    }
+}
+
+/// What the lock and the proof say together: the file that names the address outlives a server that was killed, and its
+/// port may be another program's by now.
+fn judge_server(lock: &Lock, listener: Listener, url: &str, pid: u32) -> Check {
+    let name = "server";
+    let warning = |found: String, fix: &str| Check::bad(name, Health::Warning, found, fix);
+    match (listener, lock) {
+        (Listener::Ours, Lock::Held | Lock::Unknown(_)) => Check::ok(name, format!("running at {url} (process {pid})")),
+        (Listener::Ours, Lock::Free | Lock::Unused) => warning(
+            format!("running at {url} (process {pid}), but the data folder's lock does not show it"),
+            "it starts or stops just now; if this stays so, keep the data folder on a local disk that knows file locks",
+        ),
+        (Listener::Stranger, Lock::Held) => Check::bad(
+            name,
+            Health::Failed,
+            format!("one holds the data folder, but what listens at {url} does not know its token"),
+            "stop the server and start it again with `chimera serve`: its token or its address file was changed",
+        ),
+        (Listener::Stranger | Listener::Silent, Lock::Free | Lock::Unused) => warning(
+            format!("not running; something else listens at {url}, where it was"),
+            "server.json is left over from a server that died: start `chimera serve`, with another --listen if the port \
+             is taken",
+        ),
+        (Listener::Nobody, Lock::Free | Lock::Unused) => warning(
+            format!("not running; it was at {url} and was not stopped in order"),
+            "start it again with `chimera serve`",
+        ),
+        (Listener::Stranger, Lock::Unknown(_)) => warning(
+            format!("something else listens at {url}"),
+            "server.json is left over from a server that died, or its token was changed: start `chimera serve` again",
+        ),
+        (Listener::Silent | Listener::Nobody, Lock::Held | Lock::Unknown(_)) => warning(
+            format!("does not answer at {url}"),
+            "it starts, stops or hangs: look at its log, and start it again if this stays so",
+        ),
     }
 }
 
@@ -280,6 +346,52 @@ mod tests {
         std::fs::write(&file, "").expect("a file");
         assert_eq!(data_folder(&file).health, Health::Failed);
         assert_eq!(data_folder(&place.path().join("absent")).health, Health::Ok);
-        assert_ne!(data_folder(place.path()).health, Health::Failed);
+    }
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_serve_refuses_fails_here_too() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().expect("a folder");
+        let check = |mode| {
+            std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(mode)).expect("a mode");
+            data_folder(place.path())
+        };
+        for mode in [0o777, 0o775] {
+            let found = check(mode);
+            assert_eq!(found.health, Health::Failed, "{mode:o}: {found:?}");
+            assert!(found.fix.contains("chmod go-w"), "{found:?}");
+        }
+        assert_eq!(check(0o755).health, Health::Warning);
+        assert_eq!(check(0o700).health, Health::Ok);
+    }
+
+    #[test]
+    fn lock_and_server_never_contradict_each_other() {
+        let locks = [Lock::Unused, Lock::Free, Lock::Held, Lock::Unknown("no locks".to_owned())];
+        for listener in [Listener::Ours, Listener::Stranger, Listener::Silent, Listener::Nobody] {
+            for lock in &locks {
+                let check = judge_server(lock, listener, "http://127.0.0.1:1", 7);
+                let place = format!("{listener:?}, {lock:?}: {check:?}");
+                assert_eq!(check.found.starts_with("running"), listener == Listener::Ours, "{place}");
+                let is_dead = listener != Listener::Ours && matches!(lock, Lock::Unused | Lock::Free);
+                assert_eq!(check.found.starts_with("not running"), is_dead, "{place}");
+                assert_eq!(check.health != Health::Ok, !check.fix.is_empty(), "{place}");
+            }
+        }
+        assert_eq!(judge_server(&Lock::Held, Listener::Ours, "", 7).health, Health::Ok);
+        assert_eq!(judge_server(&Lock::Held, Listener::Stranger, "", 7).health, Health::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_held_folder_without_an_address_is_not_said_to_be_idle() {
+        let place = tempfile::tempdir().expect("a folder");
+        let config = Config::for_data_dir(place.path().to_owned());
+        assert_eq!(look_at_lock(place.path()), Lock::Unused);
+        let file = std::fs::File::create(place.path().join("chimera.lock")).expect("a file");
+        assert_eq!(look_at_lock(place.path()), Lock::Free);
+        assert_eq!(server(&config, &Lock::Free).await.health, Health::Ok);
+        file.lock().expect("a lock");
+        assert_eq!(look_at_lock(place.path()), Lock::Held);
+        assert_eq!(server(&config, &Lock::Held).await.health, Health::Warning);
     }
 }

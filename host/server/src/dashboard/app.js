@@ -1,5 +1,7 @@
-// The script of the page at `/`. It shows what the API says and sends what the operator decides; it keeps no state of its
-// own. Data from outside becomes text nodes and form values only: nothing is ever parsed as HTML.
+// The script of the page at `/`. It shows what the API says and sends what the operator decides; it keeps nothing but the
+// tab's session. Data from outside becomes text nodes and form values only: nothing is ever parsed as HTML.
+
+import { readEvents } from "/assets/events.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -67,8 +69,30 @@ class Refused extends Error {
   }
 }
 
+// The session is this tab's. Unlike a cookie it is read by no page of another port, and no browser sends it by itself.
+const KEPT_AS = "chimera.session";
+let session = null;
+try {
+  session = sessionStorage.getItem(KEPT_AS);
+} catch {
+  /* The browser keeps nothing for pages: the session ends with this page. */
+}
+
+function keepSession(token) {
+  session = token;
+  try {
+    if (token) sessionStorage.setItem(KEPT_AS, token);
+    else sessionStorage.removeItem(KEPT_AS);
+  } catch {
+    /* As above. */
+  }
+}
+
+const credentials = (token) => (token ? { Authorization: `Bearer ${token}` } : {});
+
 async function api(method, path, body) {
-  const headers = { "X-Chimera": "dashboard", Accept: "application/json" };
+  const used = session;
+  const headers = { ...credentials(used), Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -84,7 +108,8 @@ async function api(method, path, body) {
     /* Not JSON: the status says enough. */
   }
   if (response.ok) return value;
-  if (response.status === 401 && path !== "/login") askForToken();
+  // An answer to a session of before says nothing about the present one.
+  if (response.status === 401 && path !== "/login" && used === session) askForToken();
   throw new Refused(response.status, value);
 }
 
@@ -426,44 +451,65 @@ async function refresh() {
   }
 }
 
-let source = null;
-let retryIn = 1000;
+const LONGEST_PAUSE = 30000;
+let stream = null;
+let firstPause = 1000;
+let pause = firstPause;
+let comeBack = null;
 
-function listen() {
-  source?.close();
-  source = new EventSource("/api/v1/events");
-  source.addEventListener("open", () => {
-    retryIn = 1000;
+/** Begins anew in a while, and later each time. */
+function startLater() {
+  clearTimeout(comeBack);
+  comeBack = setTimeout(start, pause);
+  pause = Math.min(pause * 2, LONGEST_PAUSE);
+}
+
+async function listen() {
+  stream?.abort();
+  const mine = new AbortController();
+  stream = mine;
+  const onOpen = () => {
+    pause = firstPause;
     setBadge($("live"), "live", "good");
     say("");
     refreshSoon(0);
-  });
-  source.addEventListener("audit", (event) => {
-    const { task } = JSON.parse(event.data);
+  };
+  const onRetry = (millis) => {
+    firstPause = Math.min(Math.max(millis, 100), LONGEST_PAUSE);
+    pause = firstPause;
+  };
+  try {
+    await readEvents("/api/v1/events", { headers: credentials(session), signal: mine.signal, onOpen, onEvent, onRetry });
+  } catch {
+    /* Whoever begins anew asks first, and shows why it cannot be. */
+  }
+  if (stream !== mine) return;
+  setBadge($("live"), "reconnecting", "wait");
+  startLater();
+}
+
+function onEvent(type, data) {
+  if (!session) return;
+  if (type === "audit") {
+    const { task } = JSON.parse(data);
     if (task) progress.delete(task);
     setBadge($("audit"), "audit: not checked", "");
     refreshSoon();
-  });
-  source.addEventListener("progress", (event) => {
-    const news = JSON.parse(event.data);
+  } else if (type === "progress") {
+    const news = JSON.parse(data);
     progress.set(news.task, news);
     if (progress.size > 1000) progress.delete(progress.keys().next().value);
     if (shown && news.campaign === shown.campaign.id) showCampaign(shown);
-  });
-  source.addEventListener("missed", () => refreshSoon());
-  source.addEventListener("error", () => {
-    setBadge($("live"), "reconnecting", "wait");
-    // The browser tries again by itself unless the server refused; then we ask why, and try later.
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(start, retryIn);
-      retryIn = Math.min(retryIn * 2, 30000);
-    }
-  });
+  } else if (type === "missed") {
+    refreshSoon();
+  }
 }
 
 function askForToken() {
-  source?.close();
-  source = null;
+  keepSession(null);
+  stream?.abort();
+  stream = null;
+  clearTimeout(comeBack);
   setBadge($("live"), "logged out", "");
   $("board").hidden = true;
   $("tools").hidden = true;
@@ -474,21 +520,43 @@ function askForToken() {
 }
 
 async function start() {
+  clearTimeout(comeBack);
+  if (!session) {
+    askForToken();
+    return;
+  }
+  const used = session;
   try {
     await get("/api/v1/session");
   } catch (error) {
     if (error.status !== 401) {
       setBadge($("live"), "not connected", "bad");
       say(error.message, true);
-      setTimeout(start, retryIn);
-      retryIn = Math.min(retryIn * 2, 30000);
+      startLater();
     }
     return;
   }
+  if (used !== session) return;
   $("login").hidden = true;
   $("board").hidden = false;
   $("tools").hidden = false;
   listen();
+}
+
+/** Takes the ticket of a one-time link out of the address, and a session for it; tells whether there was one. */
+async function takeTicket() {
+  const ticket = new URLSearchParams(location.hash.slice(1)).get("ticket");
+  if (!ticket) return false;
+  history.replaceState(null, "", location.pathname);
+  const before = session;
+  try {
+    keepSession((await post("/login", { ticket })).session);
+    // This tab is done with the session of before, so it ends.
+    if (before) fetch("/logout", { method: "POST", headers: credentials(before) }).catch(() => {});
+  } catch (error) {
+    say(error.message, true);
+  }
+  return true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -500,10 +568,11 @@ const onSubmit = (id, work) => $(id).addEventListener("submit", (event) => {
 });
 
 onSubmit("login-form", async () => {
-  await post("/login", { token: $("token").value.trim() }).catch((error) => {
+  const opened = await post("/login", { token: $("token").value.trim() }).catch((error) => {
     $("token").select();
     throw new Refused(error.status === 401 ? 400 : error.status, { detail: error.message });
   });
+  keepSession(opened.session);
   $("token").value = "";
   await start();
 });
@@ -555,12 +624,20 @@ $("cancel").addEventListener("click", () => act($("cancel"), async () => {
 }));
 
 $("logout").addEventListener("click", () => act($("logout"), async () => {
-  await post("/logout", {});
-  askForToken();
+  try {
+    await post("/logout");
+  } finally {
+    // Even when the server cannot be told: this tab forgets its session.
+    askForToken();
+  }
 }));
 
 setInterval(() => {
   if (!$("board").hidden && !document.hidden && $("approvals").children.length) refreshSoon();
 }, 30000);
 
-start();
+// A link that is opened in this tab changes the address only.
+addEventListener("hashchange", async () => {
+  if (await takeTicket()) start();
+});
+takeTicket().then(start);
