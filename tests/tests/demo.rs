@@ -2,18 +2,31 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
-use chimera_tests::{binary, guest_target, said};
+use chimera_tests::{PATIENCE, binary, chimera, guest_target, root, said};
 use serde_json::Value;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("demo").args(arguments).env("CARGO_TARGET_DIR", guest_target()).stdin(Stdio::null());
+    command
+}
 
 fn demo(arguments: &[&str]) -> Output {
-    Command::new(binary())
-        .arg("demo")
-        .args(arguments)
-        .env("CARGO_TARGET_DIR", guest_target())
-        .stdin(Stdio::null())
-        .output()
+    command(arguments).output().unwrap()
+}
+
+/// The names and contents of a folder's files.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
 }
 
 fn report(output: &Output) -> Value {
@@ -73,12 +86,66 @@ fn rejected_it_publishes_nothing() {
 }
 
 #[test]
-fn for_people_it_prints_a_report() {
-    let output = demo(&["--approve"]);
+fn for_people_it_prints_a_report_and_leaves_their_data_folder_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let operators = place.path().join("operators");
+    std::fs::create_dir(&operators).unwrap();
+    std::fs::write(operators.join("chimera.toml"), "[mcp.servers.social]\ncommand = \"/my/own/server\"\n").unwrap();
+    let before = files(&operators);
+    let kept = place.path().join("kept");
+    let output =
+        command(&["--approve", "--keep", kept.to_str().unwrap()]).env("CHIMERA_DATA_DIR", &operators).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("audit chain: valid"), "{text}");
     assert!(text.contains("chimera/publish-post"), "{text}");
+    assert!(kept.join("operator.token").is_file(), "{text}");
+    assert_eq!(files(&operators), before, "a demo works in a folder of its own");
+}
+
+#[test]
+fn the_example_in_its_help_is_done() {
+    let help = chimera(Path::new("/nonexistent"), &["demo", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let goal = help.split_once("--goal \"").and_then(|(_, rest)| rest.split_once('"')).map(|(goal, _)| goal);
+    let goal = goal.unwrap_or_else(|| panic!("no example with a goal:\n{help}"));
+    let posts = root().join("host/server/demo/posts.jsonl");
+    let output = demo(&["--approve", "--json", "--input", posts.to_str().unwrap(), "--goal", goal]);
+    assert_eq!(output.status.code(), Some(0), "{goal}: {}", said(&output));
+    assert_eq!(report(&output)["published"].as_array().unwrap().len(), 1, "{goal}");
+}
+
+#[test]
+fn a_goal_that_publishes_nothing_is_told_what_it_must_lead_to() {
+    let output = demo(&["--approve", "--goal", "Find the trends in these posts and summarise them"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("publish it"), "{}", said(&output));
+    assert!(!said(&output).contains("audit chain"), "it is told before the work is done: {}", said(&output));
+}
+
+#[test]
+fn sigterm_leaves_no_folder_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let mut demo = command(&["--approve", "--no-build"])
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let has_token = || {
+        let mut entries = std::fs::read_dir(place.path()).unwrap().flatten();
+        entries.any(|entry| entry.path().join("operator.token").exists())
+    };
+    let started = Instant::now();
+    while !has_token() {
+        assert_eq!(demo.try_wait().unwrap(), None, "it ended before it could be stopped");
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(demo.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(1), "it ends in order, and was not done");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "the token's folder is left behind");
 }
 
 #[test]

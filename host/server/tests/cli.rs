@@ -41,6 +41,31 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn help_is_a_command_too() {
+    let place = folder();
+    for args in [&["help"][..], &["help", "demo"], &["help", "campaign", "run"], &["campaign", "help", "run"]] {
+        let output = chimera(place.path(), args);
+        assert_eq!(code(&output), Some(0), "{args:?}: {}", errors(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: chimera"), "{args:?}");
+    }
+}
+
+#[test]
+fn a_broken_configuration_is_told_without_a_command_advising_itself() {
+    let place = folder();
+    std::fs::create_dir(place.path().join("data")).expect("a folder");
+    std::fs::write(place.path().join("data/chimera.toml"), "wokers = 3\n").expect("a file");
+    for args in [&["doctor"][..], &["campaign", "status"]] {
+        let output = chimera(place.path(), args);
+        let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("chimera.toml") && said.contains("wokers"), "{args:?}: {said}");
+        assert!(!said.contains("chimera doctor"), "{args:?}: {said}");
+        assert_ne!(code(&output), Some(0), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_two() {
     let place = folder();
     for args in [
@@ -78,6 +103,20 @@ fn the_demo_needs_a_terminal_or_a_flag_and_says_so_before_it_builds() {
     let output = chimera(place.path(), &["demo", "--approve", "--input", "posts.jsonl"]);
     assert_eq!(code(&output), Some(2));
     assert!(errors(&output).contains("line 2"), "{}", errors(&output));
+}
+
+#[test]
+fn the_demo_does_not_work_in_a_folder_that_holds_something() {
+    let place = folder();
+    let data = place.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    std::fs::write(data.join("chimera.db"), "real campaigns").expect("a file");
+    for flag in ["--keep", "--data-dir"] {
+        let output = chimera(place.path(), &["demo", "--approve", flag, "data"]);
+        assert_eq!(code(&output), Some(2), "{flag}: {}", errors(&output));
+        assert!(errors(&output).contains("--keep DIR"), "{flag}: {}", errors(&output));
+    }
+    assert_eq!(std::fs::read_dir(&data).expect("the folder").count(), 1, "nothing was added to it");
 }
 
 #[test]
@@ -124,6 +163,19 @@ fn the_doctor_tells_where_each_value_came_from() {
     assert!(report["checks"].as_array().is_some_and(|checks| checks.len() >= 5));
     let named = chimera(place.path(), &["doctor", "--json", "--data-dir", "other"]);
     assert!(String::from_utf8_lossy(&named.stdout).contains("\"--data-dir\""), "the flag has the last word");
+}
+
+#[test]
+fn the_page_of_the_configuration_has_every_setting() {
+    let place = folder();
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md"));
+    let page = page.expect("the page");
+    let output = chimera(place.path(), &["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for setting in report["settings"].as_array().expect("settings") {
+        let name = setting["name"].as_str().expect("a name");
+        assert!(page.contains(&format!("| `{name}` | `CHIMERA_{}`", name.to_uppercase())), "{name} is not told of");
+    }
 }
 
 #[test]

@@ -16,8 +16,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  chimera demo                     watch one campaign from goal to published post\n  \
                   chimera serve                    run the platform; the page is at http://127.0.0.1:7700\n  \
                   chimera skill new acme/hello     begin a skill of your own\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy.",
-    disable_help_subcommand = true
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy."
 )]
 pub(crate) struct Cli {
     /// Flags that every command takes.
@@ -90,14 +89,19 @@ pub(crate) enum Command {
 
 /// `chimera demo`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  chimera demo\n  chimera demo --approve --json\n  \
-                        chimera demo --input posts.jsonl --goal \"Find the trends in these posts and summarise them\"\n  \
-                        chimera demo --reject          nothing is published; exit code 3")]
+#[command(
+    after_help = "It works in a folder of its own, never in yours: CHIMERA_DATA_DIR is ignored, and --data-dir DIR \
+                        means the same as --keep DIR.\n\n\
+                        Examples:\n  chimera demo\n  chimera demo --approve --json\n  \
+                        chimera demo --input posts.jsonl --goal \"Find the trends in these posts, draft a post about \
+                        them, check it against our policy and publish it\"\n  \
+                        chimera demo --reject          nothing is published; exit code 3"
+)]
 pub(crate) struct DemoArgs {
     /// Posts to work on: JSON lines, RSS or Atom [default: the reviews that come with Chimera]
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// The goal, in words
+    /// The goal, in words; it must lead to a post that is published
     #[arg(long, value_name = "TEXT")]
     pub(crate) goal: Option<String>,
     /// Approve what waits for a human without asking
@@ -106,7 +110,7 @@ pub(crate) struct DemoArgs {
     /// Reject what waits for a human without asking
     #[arg(long)]
     pub(crate) reject: bool,
-    /// Keep the data folder of the run here instead of a temporary one
+    /// Keep the data folder of the run here instead of a temporary one: a new or empty folder, or one kept before
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
     /// Do not build the bundled skills; use what was built before
@@ -465,6 +469,11 @@ pub(crate) enum AgentCommand {
     },
     /// Make a token for an agent; it is shown once
     Token {
+        /// The agent's name or id
+        name: String,
+    },
+    /// Take back all tokens of an agent; they are refused at once
+    Revoke {
         /// The agent's name or id
         name: String,
     },

@@ -23,7 +23,7 @@ mod serve;
 mod skill;
 mod task;
 
-use crate::config::{Config, Flags};
+use crate::config::{Config, ConfigError, Flags};
 use args::{Cli, Command, Global};
 use clap::Parser;
 use client::Client;
@@ -31,6 +31,9 @@ use error::{CliError, CliResult, Exit};
 use output::Format;
 use serde_json::Value;
 use std::process::ExitCode;
+
+/// What to do about a configuration that cannot be used; the error itself names the place.
+const MEND_CONFIG: &str = "mend it there; docs/configuration.md lists every setting";
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -56,15 +59,16 @@ impl Env {
         }
     }
 
-    /// The data folder, if flag or environment name one.
-    pub(crate) fn data_dir(&self) -> Option<std::path::PathBuf> {
-        self.global.data_dir.clone().or_else(crate::config::data_dir_of_environment)
-    }
-
     /// The configuration with the global flags and these.
     pub(crate) fn config_with(&self, flags: Flags) -> CliResult<Config> {
-        Config::load(flags)
-            .map_err(|error| CliError::usage(error.to_string(), "`chimera doctor` shows what is set where"))
+        // No command can tell more of a configuration that cannot be read than the error does.
+        Config::load(flags).map_err(|error| match error {
+            ConfigError::Unreadable { .. } => CliError::failed(
+                error.to_string(),
+                "let this user read it and its folder, or choose others with --config and --data-dir",
+            ),
+            error => CliError::usage(error.to_string(), MEND_CONFIG),
+        })
     }
 
     /// The configuration with the global flags only.

@@ -3,6 +3,7 @@
 //! Reads the truth of this process and sends answers through the API, as any human's answer goes. A hint only wakes it;
 //! it always reads the truth again. Called by the demo.
 
+use super::PUBLISHER;
 use super::ask::Decide;
 use crate::cli::approvals::exact;
 use crate::cli::client::Client;
@@ -44,6 +45,12 @@ pub(super) async fn follow(
             live.finish();
             return Ok(view);
         }
+        if let Some(astray) = leads_elsewhere(&view) {
+            live.finish();
+            // In a folder that is kept, a later demo would otherwise go on with it.
+            client.post(&format!("/api/v1/campaigns/{id}/cancel"), &json!({})).await?;
+            return Err(astray);
+        }
         let open = ApprovalFilter { campaign: Some(id), state: Some(ApprovalState::Open), due_before: None };
         for approval in truth.approvals(&open).await? {
             if is_waited_for(&approval, &view, SystemClock.now()) {
@@ -62,6 +69,19 @@ pub(super) async fn follow(
         }
         wait(&mut listener, &mut live, id).await;
     }
+}
+
+/// A demo ends with a published post: a plan that cannot is told as soon as it is made, not when all of it was done.
+fn leads_elsewhere(view: &CampaignView) -> Option<CliError> {
+    let skills: Vec<&str> = view.steps.iter().map(|step| step.planned.skill.name.as_str()).collect();
+    if skills.is_empty() || skills.contains(&PUBLISHER.0) {
+        return None;
+    }
+    Some(CliError::usage(
+        format!("the goal leads to {} only, and a demo ends with a published post", skills.join(", ")),
+        "end the goal with \"..., draft a post, check it against our policy and publish it\"; for campaigns of any \
+         kind there is `chimera serve` with `chimera campaign run`",
+    ))
 }
 
 /// A question is asked a moment before its task is parked. A human would not notice; the demo waits for the task, but

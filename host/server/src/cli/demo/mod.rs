@@ -6,7 +6,9 @@
 mod ask;
 mod bundle;
 mod drive;
+mod place;
 mod report;
+mod stop;
 
 use super::args::DemoArgs;
 use super::client::Client;
@@ -20,11 +22,13 @@ use chimera_core::campaign::CampaignView;
 use chimera_core::ids::CampaignId;
 use chimera_core::text::printable;
 use chimera_mcp::{Idempotency, ServerConfig};
+use place::Place;
 use report::Report;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use stop::Stop;
 
 /// What the demo is asked to do unless `--goal` says otherwise.
 const GOAL: &str = "Find what people are talking about in these posts, summarise the main trends, draft a post of at \
@@ -42,13 +46,15 @@ pub(super) async fn run(env: Env, args: DemoArgs) -> CliResult {
     // Everything that can be wrong with the command is found before anything is built.
     let decide = Decide::from_args(&args)?;
     let inputs = campaign_inputs(&args)?;
-    let place = Place::open(&env, &args)?;
+    // Heard from before there is a folder: a signal must not leave one behind.
+    let mut stop = Stop::new()?;
+    let place = Place::open(args.keep.as_deref(), env.global.data_dir.as_deref())?;
     let config = config(&env, &place)?;
     super::serve::start_logging(&config)?;
 
-    let skills = unless_stopped(bundle::prepare(args.no_build)).await?;
+    let skills = stop.unless_asked(bundle::prepare(args.no_build)).await?;
     let running = serve::start(config.clone()).await.map_err(|error| CliError::failed(error.to_string(), ""))?;
-    let outcome = unless_stopped(campaign(&config, &running, &args, inputs, &skills, decide, &place)).await;
+    let outcome = stop.unless_asked(campaign(&config, &running, &args, inputs, &skills, decide, &place)).await;
     running.stop().await;
     let report = outcome?;
     match env.format {
@@ -56,14 +62,6 @@ pub(super) async fn run(env: Env, args: DemoArgs) -> CliResult {
         Format::Human => report.print(place.kept()),
     }
     Ok(report.exit())
-}
-
-/// Does something unless Ctrl-C comes first: then it is dropped, and what was made for it is taken away in order.
-async fn unless_stopped<T>(work: impl Future<Output = CliResult<T>>) -> CliResult<T> {
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("stopped by Ctrl-C", "nothing is left running")),
-    }
 }
 
 fn campaign_inputs(args: &DemoArgs) -> CliResult<Value> {
@@ -78,59 +76,6 @@ fn campaign_inputs(args: &DemoArgs) -> CliResult<Value> {
     let policy: Value = serde_json::from_str(POLICY)
         .map_err(|error| CliError::failed(format!("the bundled policy cannot be read: {error}"), ""))?;
     Ok(json!({ "posts": posts, "policy": policy }))
-}
-
-/// The data folder of the run.
-enum Place {
-    /// Goes away with the run.
-    Temporary(tempfile::TempDir),
-    /// Stays.
-    Kept(PathBuf),
-}
-
-impl Place {
-    fn open(env: &Env, args: &DemoArgs) -> CliResult<Self> {
-        match args.keep.clone().or_else(|| env.data_dir()) {
-            Some(folder) => {
-                std::path::absolute(&folder).map(Self::Kept).map_err(|error| CliError::unwritable(&folder, &error))
-            }
-            None => temporary().map(Self::Temporary).map_err(|error| {
-                CliError::failed(
-                    format!("no temporary folder could be made: {error}"),
-                    "name a folder with --keep DIR, or set TMPDIR",
-                )
-            }),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(folder) => folder.path(),
-            Self::Kept(folder) => folder,
-        }
-    }
-
-    /// The folder, if it stays.
-    fn kept(&self) -> Option<&Path> {
-        match self {
-            Self::Temporary(_) => None,
-            Self::Kept(folder) => Some(folder),
-        }
-    }
-
-    /// Where the bundled server keeps its posts.
-    fn social_state(&self) -> PathBuf {
-        self.path().join("social.json")
-    }
-}
-
-/// A folder for this user only: it holds a token.
-fn temporary() -> std::io::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("chimera-demo-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.tempdir()
 }
 
 fn config(env: &Env, place: &Place) -> CliResult<Config> {

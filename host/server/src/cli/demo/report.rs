@@ -6,9 +6,8 @@
 use super::{close, exit_of, why};
 use crate::cli::error::{CliError, CliResult, Exit};
 use crate::cli::output::{Style, Table, bytes, count, millis, one_line, say};
-use chimera_agents::report::{Report as Facts, campaign_report};
+use chimera_agents::report::{Report as Facts, campaign_report, check_chain};
 use chimera_core::approval::ApprovalState;
-use chimera_core::audit::{AuditEvent, verify};
 use chimera_core::campaign::{CampaignState, CampaignView};
 use chimera_core::ports::Truth;
 use serde_json::{Value, json};
@@ -20,8 +19,6 @@ const PLAN_MS: u64 = 5_000;
 const VERDICT_MS: u64 = 3_000;
 /// A task ends within this many milliseconds.
 const TASK_MS: u64 = 30_000;
-/// Audit events read at once.
-const PAGE: u32 = 1000;
 
 /// The whole report.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,21 +38,8 @@ pub(super) async fn make(truth: &dyn Truth, view: &CampaignView, posts_on_server
     let facts = campaign_report(truth, view.campaign.id)
         .await
         .map_err(|error| CliError::failed(error.to_string(), "see `chimera doctor`"))?;
-    let is_system_chain_valid = verify(None, &system_chain(truth).await?).is_ok();
+    let is_system_chain_valid = check_chain(truth, None).await?.checked.is_ok();
     Ok(Report { facts, posts_on_server, failure: why(view), is_system_chain_valid })
-}
-
-async fn system_chain(truth: &dyn Truth) -> CliResult<Vec<AuditEvent>> {
-    let mut events: Vec<AuditEvent> = Vec::new();
-    loop {
-        let after = events.last().map_or(0, |event| event.seq);
-        let page = truth.audit(None, after, PAGE).await?;
-        // A page that does not lead on would be asked for for ever.
-        if page.last().is_none_or(|last| last.seq <= after) {
-            return Ok(events);
-        }
-        events.extend(page);
-    }
 }
 
 /// One promise and whether it was kept.
