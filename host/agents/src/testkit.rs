@@ -3,10 +3,10 @@
 
 use crate::judge::Judge;
 use crate::judge::hitl::Hitl;
-use crate::planner::LeasedTask;
 use crate::planner::campaign_file::NewCampaign;
 use crate::planner::decomposer::Decomposer;
 use crate::planner::scheduler::{Scheduler, SchedulerDeps};
+use crate::planner::{AssignSpec, LeasedTask};
 use crate::runner::Turn;
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::Actor;
@@ -16,7 +16,7 @@ use chimera_core::clock::{Clock, ManualClock, Timestamp};
 use chimera_core::digest::Digest;
 use chimera_core::effect::{Effect, EffectKey, EffectState, SentKey};
 use chimera_core::failure::{Failure, FailureKind};
-use chimera_core::ids::{AgentId, CampaignId, EffectId, IdSource, SystemIds};
+use chimera_core::ids::{AgentId, CampaignId, EffectId, IdSource, SystemIds, TaskId};
 use chimera_core::machine::TaskEvent;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{ApprovalFilter, Queue, SkillIndex, Truth};
@@ -227,6 +227,22 @@ impl House {
         house.write(vec![Write::PutAgent(agent)]).await;
         house.install(skills).await;
         house
+    }
+
+    /// A house in which a publishing task of no campaign runs.
+    pub(crate) async fn publishing() -> (Self, LeasedTask) {
+        let house = Self::with(bundled()).await;
+        let spec = AssignSpec {
+            skill: "chimera/publish-post".to_owned(),
+            input: json!({ "text": "hello" }),
+            limits: None,
+            goal: None,
+            expect: None,
+        };
+        house.scheduler.assign(TaskId::new(&SystemIds), spec, 5, None, operator()).await.expect("assigned");
+        house.settle().await;
+        let leased = house.lease().await.expect("a task");
+        (house, leased)
     }
 
     /// Writes rows as they are.

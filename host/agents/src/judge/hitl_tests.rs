@@ -1,26 +1,5 @@
 use super::*;
-use crate::planner::{AssignSpec, LeasedTask};
-
-use crate::testkit::{House, bundled, operator};
-use chimera_core::ids::{SystemIds, TaskId};
-
-/// A house in which a publishing task runs and has asked about its effect, without being parked yet.
-async fn asking() -> (House, LeasedTask, Approval) {
-    let house = House::with(bundled()).await;
-    let task = TaskId::new(&SystemIds);
-    let spec = AssignSpec {
-        skill: "chimera/publish-post".to_owned(),
-        input: json!({ "text": "hello" }),
-        limits: None,
-        goal: None,
-        expect: None,
-    };
-    house.scheduler.assign(task, spec, 5, None, operator()).await.expect("assigned");
-    house.settle().await;
-    let leased = house.lease().await.expect("a task");
-    let asked = house.ask_about_effect(&leased.task, 0).await;
-    (house, leased, asked)
-}
+use crate::testkit::{House, operator};
 
 fn yes() -> Answer {
     Answer { decision: HumanDecision::Approve, edited: None, note: None }
@@ -30,7 +9,8 @@ fn yes() -> Answer {
 /// wait for a question that is closed.
 #[tokio::test]
 async fn an_answer_that_meets_the_parking_of_its_task_is_made_anew() {
-    let (house, leased, asked) = asking().await;
+    let (house, leased) = House::publishing().await;
+    let asked = house.ask_about_effect(&leased.task, 0).await;
     let seen = house.scheduler.task(leased.task.id).await.expect("there");
     assert_eq!(seen.state, TaskState::Running);
     house.park(&leased, &asked).await;
@@ -45,7 +25,8 @@ async fn an_answer_that_meets_the_parking_of_its_task_is_made_anew() {
 
 #[tokio::test]
 async fn an_answer_that_could_not_be_read_again_is_refused() {
-    let (house, _leased, asked) = asking().await;
+    let (house, leased) = House::publishing().await;
+    let asked = house.ask_about_effect(&leased.task, 0).await;
     let deep = (0..MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
     let answer = Answer { edited: Some(json!({ "text": deep })), ..yes() };
     let error = house.hitl.decide(asked.id, answer, operator()).await.expect_err("deep");

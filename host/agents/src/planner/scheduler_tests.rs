@@ -474,23 +474,12 @@ async fn a_task_that_is_over_leaves_no_question_open() {
 
 #[tokio::test]
 async fn refusing_one_of_two_effects_asked_for_at_once_closes_the_other_question() {
-    let house = house().await;
-    let task = TaskId::new(&SystemIds);
-    let spec = AssignSpec {
-        skill: "chimera/publish-post".to_owned(),
-        input: json!({ "text": "hello" }),
-        limits: None,
-        goal: None,
-        expect: None,
-    };
-    house.scheduler.assign(task, spec, 5, None, operator()).await.expect("assigned");
-    house.settle().await;
-    let leased = house.lease().await.expect("a task");
+    let (house, leased) = House::publishing().await;
     let one = house.ask_about_effect(&leased.task, 0).await;
     let two = house.ask_about_effect(&leased.task, 1).await;
     house.park(&leased, &one).await;
     house.answer(&one, HumanDecision::Reject, None).await;
-    assert_eq!(house.scheduler.task(task).await.expect("there").state, TaskState::Rejected);
+    assert_eq!(house.scheduler.task(leased.task.id).await.expect("there").state, TaskState::Rejected);
     assert!(house.open_questions().await.is_empty(), "question {} is of a task that is over", two.id);
 }
 
