@@ -67,10 +67,11 @@ fn show(found: &Value) {
     line(
         "attempts",
         format!(
-            "{} ({} retries, {} workers lost)",
+            "{} ({} retries, {} workers lost, {} host restarts)",
             number(task, "/attempt"),
             number(task, "/retries"),
-            number(task, "/deaths")
+            number(task, "/deaths"),
+            number(task, "/restarts")
         ),
     );
     line(
