@@ -47,7 +47,10 @@ impl Plain {
         chmod(place.path(), 0o755);
         // The folder that the program was built in need not be open to others.
         let program = place.path().join("chimera");
-        std::fs::copy(binary(), &program).unwrap();
+        // Copied by another process: a child that another test starts meanwhile would inherit the file, open for writing,
+        // and what is open for writing cannot be run.
+        let copied = Command::new("cp").arg(binary()).arg(&program).status().unwrap();
+        assert!(copied.success());
         chmod(&program, 0o755);
         Self { place, program }
     }
