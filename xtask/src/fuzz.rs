@@ -60,7 +60,8 @@ pub fn fuzz(effort: Effort, target_dir: &Path, guests: &Path) -> Result<Totals> 
         let mut target = Command::new(folder.join(&triple).join("debug").join(name));
         target
             .arg(format!("-max_total_time={}", effort.seconds()))
-            .args(["-rss_limit_mb=2048", "-timeout=10", "-max_len=600000", "-len_control=200", "-print_final_stats=1"])
+            .args(["-rss_limit_mb=2048", "-timeout=10", "-max_len=600000", "-len_control=200"])
+            .args(["-verbosity=0", "-print_final_stats=1"])
             .arg(format!("-artifact_prefix={}/", found.display()))
             .arg(&corpus)
             .current_dir(root());
