@@ -19,6 +19,16 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of several parts, each behind its length: no two lists of parts have the same.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
     /// The digest of a JSON value, independent of the order of object keys.
     pub fn of_json(value: &Value) -> Self {
         let mut text = String::new();

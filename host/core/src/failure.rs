@@ -36,6 +36,71 @@ impl FailureKind {
     }
 }
 
+/// Which limit of a run was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitName {
+    /// Instructions of the guest (`limits.fuel`), in units of fuel.
+    Fuel,
+    /// From the start of the run to its end, waiting included (`limits.time_ms`), in milliseconds.
+    Time,
+    /// Linear memory over all memories of a component (`limits.memory_mb`), in bytes.
+    Memory,
+    /// Table elements over all tables of a component.
+    Tables,
+    /// Core instances, or memories, or tables of a component.
+    Instances,
+    /// The guest's stack, in bytes.
+    Stack,
+    /// Resources and handles that the guest holds at once.
+    Handles,
+    /// Random bytes, in one call or in a run.
+    Random,
+    /// What is written to stdout or stderr at once, in bytes.
+    Stdout,
+    /// What the guest returns (`limits.output_kb`) or hands over in one call, in bytes.
+    Output,
+    /// What is handed to the guest, in bytes.
+    Input,
+    /// Clock readings and waits.
+    Readings,
+    /// Host answers that are recorded of one run, in bytes.
+    Journal,
+}
+
+impl LimitName {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fuel => "fuel",
+            Self::Time => "time",
+            Self::Memory => "memory",
+            Self::Tables => "tables",
+            Self::Instances => "instances",
+            Self::Stack => "stack",
+            Self::Handles => "handles",
+            Self::Random => "random",
+            Self::Stdout => "stdout",
+            Self::Output => "output",
+            Self::Input => "input",
+            Self::Readings => "readings",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+/// A limit that a run reached: which, what it allows, and what was used or asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitReached {
+    /// Which; its documentation says the unit.
+    pub name: LimitName,
+    /// What it allows.
+    pub max: u64,
+    /// What was used up to it, with what was asked for last. At least `max`, except for time that somebody else's
+    /// deadline cut short.
+    pub used: u64,
+}
+
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message} [{code}]", kind.as_str())]
@@ -49,6 +114,9 @@ pub struct Failure {
     /// For [`FailureKind::Transient`]: not before this many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The limit that ended the run, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitReached>,
 }
 
 impl Failure {
@@ -64,7 +132,15 @@ impl Failure {
             code: crate::text::truncated(code.into(), Self::MAX_CODE),
             message: crate::text::truncated(message.into(), Self::MAX_MESSAGE),
             retry_after_ms: None,
+            limit: None,
         }
+    }
+
+    /// The same failure, caused by a limit.
+    #[must_use]
+    pub fn limit(mut self, name: LimitName, max: u64, used: u64) -> Self {
+        self.limit = Some(LimitReached { name, max, used });
+        self
     }
 
     /// The same failure with a time before which a retry makes no sense.
@@ -115,6 +191,8 @@ pub mod codes {
     pub const LINK: &str = "link-failed";
     /// A server could not be reached.
     pub const UNREACHABLE: &str = "server-unreachable";
+    /// A limit other than those with a code of their own was reached; `limit` says which.
+    pub const LIMIT: &str = "limit-reached";
     /// Something inside the host failed.
     pub const HOST: &str = "host-error";
 }

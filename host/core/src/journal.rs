@@ -6,6 +6,7 @@
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Most entries of one task and epoch.
@@ -21,7 +22,7 @@ pub struct JournalEntry {
     /// Which host call of the run it is, from 0, assigned before dispatch.
     pub ordinal: u32,
     /// `interface.function`, such as `mcp.call-tool` or `wasi.wall-clock`.
-    pub call: String,
+    pub call: Cow<'static, str>,
     /// Hash of the arguments.
     pub request: Digest,
     /// What the guest was told: `{"ok": …}` or `{"err": <failure>}`.

@@ -9,7 +9,7 @@ use crate::recorder::{MAX_RECORDED, Room};
 use crate::run::RunEnd;
 use crate::state::Host;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::journal::JournalEntry;
 use chimera_core::ports::HostError;
 use serde::Serialize;
@@ -98,7 +98,9 @@ impl Host {
                 "the skill was answered more than the {most} MiB that are recorded of one run: ask for less, or do less \
                  in one task"
             );
-            return Err(self.end(RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message))));
+            let failure = Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message);
+            let (max, used) = (MAX_RECORDED as u64, self.recorder.weight() as u64);
+            return Err(self.end(RunEnd::Failed(failure.limit(LimitName::Journal, max, used))));
         }
         self.tell_audience();
         Ok((asked, recorded))
@@ -143,7 +145,7 @@ impl Host {
             }
         };
         let Asked { ordinal, call, request } = asked;
-        Answered::Told(told, JournalEntry { ordinal, call: call.to_owned(), request, answer })
+        Answered::Told(told, JournalEntry { ordinal, call: call.into(), request, answer })
     }
 
     fn fits<T: Serialize>(&self, call: &str, value: T) -> Result<(T, Value), Failure> {

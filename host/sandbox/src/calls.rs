@@ -3,6 +3,7 @@
 //! Every function here is the same walk; what differs is the wish, the limits that the WIT states and the port. None of
 //! them reaches a port except through [`Host::answer`](crate::state::Host). Called by guests.
 
+use crate::admission::WITHIN_CALLER;
 use crate::answer::{Answered, Reach, json_size};
 use crate::codes as own;
 use crate::contract::{
@@ -33,12 +34,6 @@ const MAX_NAME: usize = 256;
 const MAX_RECALLED: u32 = 50;
 /// Most topics that trends list.
 const MAX_TRENDS: u32 = 100;
-
-tokio::task_local! {
-    /// Set while a run waits for another skill: the callee takes no place of its own, or callers could fill every place
-    /// and wait for each other.
-    pub(crate) static WITHIN_CALLER: ();
-}
 
 /// Tells the guest a failure that the sandbox finds by itself. It is not journalled: it comes from nothing but the call,
 /// so a replayed run finds it again.

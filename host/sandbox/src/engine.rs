@@ -11,6 +11,13 @@ use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
 /// Longest linear memory of any guest: the largest limit a manifest may ask for.
 const MAX_MEMORY_BYTES: usize = chimera_core::manifest::Limits::MAX.memory_bytes();
 
+/// What a guest's own frames take at most, in bytes. A guest that recurses forever meets this wall.
+pub(crate) const MAX_WASM_STACK: usize = 256 << 10;
+/// What a component may be made of. A Python one has up to 40 core instances, 8 memories and 30 tables.
+const MAX_CORE_INSTANCES: u32 = 40;
+const MAX_TABLES: u32 = 30;
+const MAX_MEMORIES: u32 = 8;
+
 /// The settings that decide about the machine code.
 fn base() -> Config {
     let mut config = Config::new();
@@ -18,8 +25,8 @@ fn base() -> Config {
         .wasm_component_model(true)
         .consume_fuel(true)
         .epoch_interruption(true)
-        // A guest that recurses forever meets this wall; the fiber around it has room for the host's own frames.
-        .max_wasm_stack(256 << 10)
+        // The fiber around the guest's frames has room for the host's own.
+        .max_wasm_stack(MAX_WASM_STACK)
         .async_stack_size(1 << 20)
         // What an author is shown of a trap.
         .wasm_backtrace_max_frames(NonZeroUsize::new(12))
@@ -61,23 +68,27 @@ pub(crate) fn runtime(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     Ok(engine)
 }
 
-/// Room for the guests that run at once. A small Rust component is 4 core instances, 1 memory and 3 tables; a Python one
-/// is up to 40 core instances, 8 memories and 30 tables of 60,000 elements. The totals assume that most are small; when
-/// many large ones run at once, the pool is full earlier and a run is told to come back later.
+/// Runs at once.
+pub(crate) fn runs(config: &SandboxConfig) -> u32 {
+    u32::try_from(config.max_concurrent).unwrap_or(u32::MAX).clamp(1, 12_000)
+}
+
+/// Room for the guests that [`crate::admission`] lets in: so many runs, and as many that runs asked for. What a component
+/// takes of memories is counted there; of everything else there is what the largest component may take, for each. That
+/// costs only address space: the largest pool takes about 100 of the 128 TiB that a process has.
 fn pool(config: &SandboxConfig, pagemap_scan: Enabled) -> PoolingAllocationConfig {
-    let runs = u32::try_from(config.max_concurrent).unwrap_or(u32::MAX / 64).clamp(1, 16_384);
-    // A skill that calls another holds its own place while the other runs.
-    let instances = runs * 2;
+    let instances = runs(config) * 2;
     let keep = pagemap_scan != Enabled::No;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        .total_core_instances(instances * 8 + 80)
-        .total_memories(instances + 16)
-        .total_tables(instances * 4 + 60)
-        .max_core_instances_per_component(40)
-        .max_memories_per_component(8)
-        .max_tables_per_component(30)
+        .total_core_instances(instances * MAX_CORE_INSTANCES)
+        // One component may weigh more than all places together.
+        .total_memories(instances + MAX_MEMORIES)
+        .total_tables(instances * MAX_TABLES)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
         .max_memories_per_module(1)
         .max_tables_per_module(4)
         .table_elements(60_000)

@@ -13,6 +13,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+mod admission;
 mod answer;
 mod cache;
 mod calls;
@@ -20,6 +21,7 @@ mod compile;
 mod config;
 mod contract;
 mod engine;
+pub mod floor;
 mod gate;
 mod limiter;
 mod link;

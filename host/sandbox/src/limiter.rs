@@ -3,6 +3,7 @@
 //! The engine's own limits are per memory, so a component could ask for its limit several times over; here everything is
 //! added up. It never frees anything. Called by the engine whenever a guest grows.
 
+use chimera_core::failure::{LimitName, LimitReached};
 use wasmtime::ResourceLimiter;
 
 /// Growth beyond the limit is refused this often before the run ends: a guest may free and try again, but one that does
@@ -10,6 +11,11 @@ use wasmtime::ResourceLimiter;
 const REFUSALS: u32 = 16;
 /// Table elements over all tables of a component.
 const MAX_TABLE_ELEMENTS: usize = 600_000;
+
+/// Core instances, memories and tables of one component; a Python one has up to 40, 8 and 30.
+pub(crate) const MAX_INSTANCES: usize = 64;
+/// Memories of one component.
+const MAX_MEMORIES: usize = 16;
 
 /// The error that ends a run which kept asking for more memory.
 #[derive(Debug, thiserror::Error)]
@@ -25,11 +31,13 @@ pub(crate) struct Limiter {
     last_granted: usize,
     elements: usize,
     refusals: u32,
+    /// What was refused last.
+    refused: Option<LimitReached>,
 }
 
 impl Limiter {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: 0, peak: 0, last_granted: 0, elements: 0, refusals: 0 }
+        Self { limit, used: 0, peak: 0, last_granted: 0, elements: 0, refusals: 0, refused: None }
     }
 
     /// Most linear memory at once, in bytes.
@@ -37,14 +45,15 @@ impl Limiter {
         self.peak as u64
     }
 
-    /// Was growth ever refused?
-    pub(crate) fn refused(&self) -> bool {
-        self.refusals > 0
+    /// What was refused last, if growth ever was.
+    pub(crate) fn refused(&self) -> Option<LimitReached> {
+        self.refused
     }
 
-    fn refuse(&mut self) -> wasmtime::Result<bool> {
+    fn refuse(&mut self, name: LimitName, max: usize, wanted: usize) -> wasmtime::Result<bool> {
         self.last_granted = 0;
         self.refusals += 1;
+        self.refused = Some(LimitReached { name, max: max as u64, used: wanted as u64 });
         if self.refusals > REFUSALS { Err(wasmtime::Error::new(MemoryRefused)) } else { Ok(false) }
     }
 }
@@ -59,7 +68,7 @@ impl ResourceLimiter for Limiter {
                 self.last_granted = more;
                 Ok(true)
             }
-            None => self.refuse(),
+            None => self.refuse(LimitName::Memory, self.limit, self.used.saturating_add(more)),
         }
     }
 
@@ -76,20 +85,20 @@ impl ResourceLimiter for Limiter {
                 self.elements = total;
                 Ok(true)
             }
-            None => self.refuse(),
+            None => self.refuse(LimitName::Tables, MAX_TABLE_ELEMENTS, self.elements.saturating_add(more)),
         }
     }
 
     fn instances(&self) -> usize {
-        64
+        MAX_INSTANCES
     }
 
     fn tables(&self) -> usize {
-        64
+        MAX_INSTANCES
     }
 
     fn memories(&self) -> usize {
-        16
+        MAX_MEMORIES
     }
 }
 
@@ -104,7 +113,8 @@ mod tests {
         assert!(!limiter.memory_growing(0, 60, None).unwrap(), "a second memory counts too");
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert_eq!(limiter.peak(), 100);
-        assert!(limiter.refused());
+        let reached = LimitReached { name: LimitName::Memory, max: 100, used: 120 };
+        assert_eq!(limiter.refused(), Some(reached));
     }
 
     #[test]

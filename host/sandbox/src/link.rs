@@ -12,7 +12,6 @@ use wasmtime::{Engine, StoreContextMut};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
-use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 
 /// The linkers of both worlds.
 pub(crate) struct Linkers {
@@ -58,9 +57,9 @@ fn add_wasi(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     // Real, and the same on every run: streams hold only what the guest itself wrote, numbers come from the seed.
     io::error::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
     io::streams::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
-    random::random::add_to_linker::<State, WasiRandom>(linker, WasiRandomView::random)?;
-    random::insecure::add_to_linker::<State, WasiRandom>(linker, WasiRandomView::random)?;
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, WasiRandomView::random)?;
+    random::random::add_to_linker::<State, Itself>(linker, |state| state)?;
+    random::insecure::add_to_linker::<State, Itself>(linker, |state| state)?;
+    random::insecure_seed::add_to_linker::<State, Itself>(linker, |state| state)?;
     cli::stdin::add_to_linker::<State, WasiCli>(linker, WasiCliView::cli)?;
     cli::stdout::add_to_linker::<State, WasiCli>(linker, WasiCliView::cli)?;
     cli::stderr::add_to_linker::<State, WasiCli>(linker, WasiCliView::cli)?;

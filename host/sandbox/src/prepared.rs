@@ -22,6 +22,8 @@ pub struct Prepared {
     imports: Vec<String>,
     pub(crate) exports: Exports,
     pub(crate) describe: Option<ComponentExportIndex>,
+    /// Places in the pool that one run takes.
+    weight: u32,
 }
 
 /// What a component exports.
@@ -45,7 +47,9 @@ impl Prepared {
         let describe = component
             .get_export_index(None, format!("chimera:skill/describe@{VERSION}"))
             .and_then(|interface| component.get_export_index(Some(&interface), "describe"));
-        Ok(Self { digest, imports, exports, describe })
+        // A component with modules among its imports or exports has none that are known; none is served.
+        let weight = component.resources_required().map_or(1, |required| required.num_memories.max(1));
+        Ok(Self { digest, imports, exports, describe, weight })
     }
 
     /// The digest of the component's bytes.
@@ -69,6 +73,11 @@ impl Prepared {
     /// Does the component export `describe`, so that [`crate::Sandbox::describe`] can be called?
     pub fn can_describe(&self) -> bool {
         self.describe.is_some()
+    }
+
+    /// Places in the pool that one run takes: memories are what there are fewest of.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
     }
 
     pub(crate) fn instance(&self) -> &InstancePre<State> {

@@ -10,7 +10,8 @@
 use chimera_core::digest::Digest;
 use chimera_core::journal::{Divergence, JournalEntry, MAX_ENTRIES};
 use chimera_core::ports::{Journal, PortError, PortErrorKind};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,6 +35,22 @@ pub(crate) enum Room {
     None,
 }
 
+/// How every run starts: what the guest is told and that is not the same on every run, journalled as host call 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Start {
+    pub(crate) seed: u64,
+    pub(crate) clock: i64,
+    pub(crate) time_left_ms: u64,
+}
+
+impl Start {
+    /// Its name in the journal.
+    const CALL: &str = "run.start";
+    /// What its entry takes, as [`weight`] counts it.
+    const WEIGHT: usize = 32 * 9 + "ok".len() + "seed".len() + "clock".len() + "time-left-ms".len();
+}
+
 /// The journal of one run.
 pub(crate) struct Recorder {
     journal: Arc<dyn Journal>,
@@ -41,6 +58,8 @@ pub(crate) struct Recorder {
     /// One more than the last recorded ordinal.
     recorded_until: u32,
     next: u32,
+    /// The start, until it is durable. Most runs end without having written anything, so it is no entry before.
+    start: Option<(Digest, Start)>,
     held: Vec<JournalEntry>,
     readings: u32,
     /// Of all answers so far, whether they were recorded now or by an earlier run.
@@ -57,7 +76,23 @@ impl Recorder {
         }
         let recorded_until = entries.iter().map(|entry| entry.ordinal.saturating_add(1)).max().unwrap_or(0);
         let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-        Ok(Self { journal, recorded, recorded_until, next: 0, held: Vec::new(), readings: 0, weight: 0 })
+        Ok(Self { journal, recorded, recorded_until, next: 0, start: None, held: Vec::new(), readings: 0, weight: 0 })
+    }
+
+    /// The start as an earlier run made it, or `fresh`, which is then the journal's first entry. To be called first.
+    ///
+    /// # Errors
+    /// Why the run cannot start: another skill or input was started before, or the entry cannot be read.
+    pub(crate) fn start(&mut self, request: Digest, fresh: impl FnOnce() -> Start) -> Result<Start, NoStart> {
+        let ordinal = self.next_ordinal();
+        if let Some(mut answer) = self.recall(ordinal, Start::CALL, &request).map_err(NoStart::Diverged)? {
+            let start = answer.get_mut("ok").map(Value::take).unwrap_or_default();
+            return serde_json::from_value(start).map_err(|e| NoStart::Unreadable(e.to_string()));
+        }
+        let start = fresh();
+        self.weight += Start::WEIGHT;
+        self.start = Some((request, start));
+        Ok(start)
     }
 
     /// Gives the next host call its number; done before anything is dispatched.
@@ -78,6 +113,16 @@ impl Recorder {
         let cost = u32::try_from(1 + waits / WAITS_PER_READING).unwrap_or(u32::MAX);
         self.readings = self.readings.saturating_add(cost);
         self.readings <= MAX_READINGS
+    }
+
+    /// Readings so far, with what was asked for last.
+    pub(crate) fn readings(&self) -> u32 {
+        self.readings
+    }
+
+    /// What the answers so far take, as the limit [`MAX_RECORDED`] counts it.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
     }
 
     /// May one more answer be recorded? The same in a run and in its replay: it comes from the answers before.
@@ -103,7 +148,7 @@ impl Recorder {
         let (recorded, asked) = if entry.call == call {
             (format!("{call} with arguments {}", entry.request), format!("{call} with arguments {request}"))
         } else {
-            (entry.call, call.to_owned())
+            (entry.call.into_owned(), call.to_owned())
         };
         Err(Divergence { ordinal, recorded, asked })
     }
@@ -122,11 +167,29 @@ impl Recorder {
     /// Makes everything held back and these answers durable, in one append.
     pub(crate) async fn keep(&mut self, entries: Vec<JournalEntry>) -> Result<(), PortError> {
         entries.into_iter().for_each(|entry| self.hold(entry));
-        if self.held.is_empty() {
+        let unwritten = self.take_unwritten();
+        if unwritten.is_empty() {
             return Ok(());
         }
-        self.journal.append(std::mem::take(&mut self.held)).await
+        self.journal.append(unwritten).await
     }
+
+    /// Everything that is held back, in order; it is no longer held then.
+    pub(crate) fn take_unwritten(&mut self) -> Vec<JournalEntry> {
+        let held = std::mem::take(&mut self.held);
+        let Some((request, start)) = self.start.take() else { return held };
+        let first = JournalEntry { ordinal: 0, call: Start::CALL.into(), request, answer: json!({ "ok": start }) };
+        std::iter::once(first).chain(held).collect()
+    }
+}
+
+/// Why a run cannot start.
+#[derive(Debug)]
+pub(crate) enum NoStart {
+    /// The journal's run was of another skill or with another input.
+    Diverged(Divergence),
+    /// The journal's first entry makes no sense.
+    Unreadable(String),
 }
 
 /// What an answer takes, in memory and as text: neither many small values nor letters that are written as six count for
@@ -147,10 +210,14 @@ fn weight(answer: &Value) -> usize {
 mod tests {
     use super::*;
     use chimera_core::ports::Deny;
-    use serde_json::json;
 
     fn entry(ordinal: u32, call: &str, request: &Value) -> JournalEntry {
-        JournalEntry { ordinal, call: call.to_owned(), request: Digest::of_json(request), answer: json!({"ok": 1}) }
+        JournalEntry {
+            ordinal,
+            call: call.to_owned().into(),
+            request: Digest::of_json(request),
+            answer: json!({"ok": 1}),
+        }
     }
 
     fn recorder(entries: Vec<JournalEntry>) -> Recorder {
@@ -161,10 +228,24 @@ mod tests {
             recorded,
             recorded_until,
             next: 0,
+            start: None,
             held: Vec::new(),
             readings: 0,
             weight: 0,
         }
+    }
+
+    #[test]
+    fn a_start_weighs_the_same_when_it_is_told_again() {
+        let (request, start) = (Digest::of(b"x"), Start { seed: u64::MAX, clock: -1, time_left_ms: 7 });
+        let mut live = recorder(Vec::new());
+        assert_eq!(live.start(request, || start).unwrap(), start);
+        let entries = live.take_unwritten();
+        assert_eq!(live.weight, weight(&entries[0].answer));
+        assert!(live.take_unwritten().is_empty());
+        let mut again = recorder(entries);
+        assert_eq!(again.start(request, || unreachable!()).unwrap(), start);
+        assert_eq!(again.weight, live.weight);
     }
 
     #[test]

@@ -4,22 +4,23 @@
 //! used and what was logged. It judges no schema and writes no state of a task. Called by the executor, the judge, the
 //! registry and the CLI.
 
-use crate::calls::WITHIN_CALLER;
+use crate::admission::{self, until};
 use crate::codes as own;
 use crate::contract::{evaluator, failure_from_guest, opinion, types};
+use crate::engine::MAX_WASM_STACK;
 use crate::gate::Gate;
-use crate::limiter::{Limiter, MemoryRefused};
+use crate::limiter::{Limiter, MAX_INSTANCES};
 use crate::logs::{LogLine, LogSink};
 use crate::prepared::{Exports, Prepared};
-use crate::recorder::Recorder;
+use crate::recorder::{NoStart, Recorder, Start};
 use crate::sandbox::Sandbox;
 use crate::state::{Host, State, journal_failure};
-use crate::wasi::{self, GuestClock, Reading};
+use crate::wasi::{self, GuestClock, Random, Reading};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::ids::ApprovalId;
-use chimera_core::journal::{Divergence, JournalEntry};
+use chimera_core::journal::Divergence;
 use chimera_core::json::MAX_VALUES;
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::HostPorts;
@@ -27,12 +28,11 @@ use chimera_core::task::{Outcome, Usage};
 use chimera_core::text::{printable, truncated};
 use chimera_core::verdict::Decision;
 use futures::FutureExt as _;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -114,15 +114,6 @@ pub struct JudgeOpinion {
     pub reason: String,
 }
 
-/// How every run starts: what the guest is told and that is not the same on every run, journalled as host call 0.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Start {
-    seed: u64,
-    clock: i64,
-    time_left_ms: u64,
-}
-
 /// What is called.
 enum Export {
     /// The time that is left is filled in when the guest starts.
@@ -147,8 +138,8 @@ struct Call<'a> {
     limits: Limits,
     deadline: Instant,
     ports: HostPorts,
-    /// What the start is compared by when it is replayed.
-    request: Value,
+    /// When it was asked for.
+    started: Instant,
 }
 
 /// The error that ends a guest at its deadline while it computes.
@@ -166,7 +157,8 @@ impl Sandbox {
         let max = self.config().payload_bytes;
         if input.len() > max {
             let message = format!("the input is {} bytes; at most {max} are passed to a skill", input.len());
-            return RunReport::failed(Failure::new(FailureKind::InvalidInput, own::PAYLOAD_SIZE, message));
+            let failure = Failure::new(FailureKind::InvalidInput, own::PAYLOAD_SIZE, message);
+            return RunReport::failed(failure.limit(LimitName::Input, max as u64, input.len() as u64));
         }
         if !matches!(skill.exports, Exports::Skill(_)) {
             return RunReport::failed(Failure::new(
@@ -177,7 +169,6 @@ impl Sandbox {
         }
         let call = Call {
             skill,
-            request: json!({ "skill": skill.digest(), "input": Digest::of_json(&request.input) }),
             export: Export::Run(types::Task {
                 id: request.task_id,
                 campaign: request.campaign,
@@ -188,6 +179,7 @@ impl Sandbox {
             limits: request.limits,
             deadline: request.deadline,
             ports,
+            started: Instant::now(),
         };
         let output_bytes = call.limits.output_bytes().min(Limits::MAX.output_bytes());
         self.call(call, |returned| match returned {
@@ -219,7 +211,7 @@ impl Sandbox {
             limits,
             deadline: Instant::now() + limits.time(),
             ports: HostPorts::deny_all(),
-            request: Value::Null,
+            started: Instant::now(),
         };
         let max = self.config().payload_bytes;
         let described = self.call(call, |returned| match returned {
@@ -258,7 +250,7 @@ impl Sandbox {
             limits,
             deadline,
             ports: HostPorts::deny_all(),
-            request: Value::Null,
+            started: Instant::now(),
         };
         let judged = self.call(call, |returned| match returned {
             Returned::Verdict(verdict) => {
@@ -277,7 +269,7 @@ impl Sandbox {
         call: Call<'_>,
         read: impl FnOnce(Returned) -> Result<T, Failure>,
     ) -> Report<Result<T, RunEnd>> {
-        let started = Instant::now();
+        let started = call.started;
         let caught = AssertUnwindSafe(self.call_in_place(call)).catch_unwind().await;
         let mut report = caught.unwrap_or_else(|_| {
             let message = "the host failed while it served the skill; its log says more";
@@ -288,22 +280,15 @@ impl Sandbox {
     }
 
     async fn call_in_place(&self, mut call: Call<'_>) -> Report<Result<Returned, RunEnd>> {
-        let within_caller = WITHIN_CALLER.try_with(|()| ()).is_ok();
-        let _place = if within_caller {
-            None
-        } else {
-            match tokio::time::timeout_at(call.deadline.into(), self.0.places.acquire()).await {
-                Ok(place) => place.ok(),
-                Err(_) => return Report::ended(RunEnd::Failed(busy())),
-            }
+        let Ok(_place) = self.0.places.enter(call.skill.weight(), call.deadline).await else {
+            return Report::ended(RunEnd::Failed(admission::busy()));
         };
         call.limits.time_ms = call.limits.time_ms.min(Limits::MAX.time_ms);
-        call.deadline = call.deadline.min(Instant::now() + call.limits.time());
-        let deadline = call.deadline.into();
-        match tokio::time::timeout_at(deadline, Recorder::load(call.ports.journal.clone())).await {
+        call.deadline = call.deadline.min(call.started + call.limits.time());
+        match until(call.deadline, Recorder::load(call.ports.journal.clone())).await {
             Ok(Ok(recorder)) => self.call_with(call, recorder).await,
             Ok(Err(error)) => Report::ended(RunEnd::Failed(journal_failure(&error))),
-            Err(_) => Report::ended(RunEnd::Failed(deadline_exceeded())),
+            Err(_) => Report::ended(RunEnd::Failed(deadline_exceeded(call.started, call.deadline))),
         }
     }
 
@@ -312,19 +297,38 @@ impl Sandbox {
             Ok(start) => start,
             Err(end) => return Report::ended(end),
         };
-        let logs = LogSink::new(call.ports.progress.clone());
-        let mut store = self.store(&call, recorder, start, logs.clone());
-        let guest = call_guest(&mut store, call.skill, call.export, start.time_left_ms);
-        let result = match tokio::time::timeout_at(call.deadline.into(), guest).await {
+        let Call { skill, export, gate, limits, deadline, ports, started } = call;
+        let logs = LogSink::new(ports.progress.clone());
+        let config = self.config();
+        let host = Host {
+            gate,
+            recorder,
+            clock: Arc::new(GuestClock::new(started)),
+            logs: logs.clone(),
+            deadline,
+            payload_bytes: config.payload_bytes,
+            max_mcp_calls: limits.mcp_calls,
+            host_calls: 0,
+            port_calls: 0,
+            mcp_calls: 0,
+            last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
+            next_tool_call: 0,
+            ended: None,
+            ports,
+        };
+        let mut store = self.store(host, start.seed, &limits);
+        let guest = call_guest(&mut store, skill, export, start.time_left_ms);
+        let result = match until(deadline, guest).await {
             Ok(Ok(returned)) => Ok(returned),
-            Ok(Err(error)) => Err(end_of(&error, store.data_mut(), self.config().payload_bytes)),
-            Err(_) => Err(RunEnd::Failed(deadline_exceeded())),
+            Ok(Err(error)) if error.is::<DeadlinePassed>() => Err(RunEnd::Failed(deadline_exceeded(started, deadline))),
+            Ok(Err(error)) => Err(end_of(&error, store.data_mut(), &limits, config.payload_bytes)),
+            Err(_) => Err(RunEnd::Failed(deadline_exceeded(started, deadline))),
         };
         let left = store.get_fuel().unwrap_or(0);
         let state = store.data();
         let usage = Usage {
             wall_ms: 0,
-            fuel: fuel(&call.limits).saturating_sub(left),
+            fuel: fuel(&limits).saturating_sub(left),
             peak_memory_bytes: state.limiter.peak(),
             host_calls: state.host.host_calls,
             mcp_calls: state.host.mcp_calls,
@@ -334,39 +338,24 @@ impl Sandbox {
         Report { end: result, usage, logs, dropped_log_lines }
     }
 
-    fn store(&self, call: &Call<'_>, recorder: Recorder, start: Start, logs: LogSink) -> Store<State> {
-        let config = self.config();
-        let deadline = call.deadline;
+    fn store(&self, host: Host, seed: u64, limits: &Limits) -> Store<State> {
+        let deadline = host.deadline;
+        let handed_over = hostcall_bytes(host.payload_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        let memory = call.limits.memory_bytes().min(Limits::MAX.memory_bytes());
+        host.tell_audience();
         let state = State {
-            wasi: wasi::context(start.seed, &logs),
+            wasi: wasi::context(&host.logs),
             table,
-            limiter: Limiter::new(memory),
-            host: Host {
-                ports: call.ports.clone(),
-                gate: call.gate.clone(),
-                recorder,
-                clock: Arc::new(GuestClock::new(Instant::now())),
-                logs,
-                deadline,
-                payload_bytes: config.payload_bytes,
-                max_mcp_calls: call.limits.mcp_calls,
-                host_calls: 0,
-                port_calls: 0,
-                mcp_calls: 0,
-                last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
-                next_tool_call: 0,
-                ended: None,
-            },
+            limiter: Limiter::new(limits.memory_bytes().min(Limits::MAX.memory_bytes())),
+            random: Random::new(seed),
+            host,
         };
-        state.host.tell_audience();
         let mut store = Store::new(&self.0.engine, state);
         store.limiter(|state| &mut state.limiter);
         // Fuel is part of the engine's settings, so setting it cannot fail; without it the guest would not start.
-        let _ = store.set_fuel(fuel(&call.limits));
-        store.set_hostcall_fuel(hostcall_bytes(config.payload_bytes));
+        let _ = store.set_fuel(fuel(limits));
+        store.set_hostcall_fuel(handed_over);
         store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
@@ -395,21 +384,22 @@ fn millis(span: Duration) -> u64 {
 
 /// The run's seed, first wall clock and remaining time: the journal's, or new ones.
 fn start(recorder: &mut Recorder, call: &Call<'_>) -> Result<Start, RunEnd> {
-    const CALL: &str = "run.start";
-    let (ordinal, request) = (recorder.next_ordinal(), Digest::of_json(&call.request));
-    if let Some(answer) = recorder.recall(ordinal, CALL, &request).map_err(RunEnd::Diverged)? {
-        return serde_json::from_value(answer.get("ok").cloned().unwrap_or_default()).map_err(|e| {
-            let message = format!("the journal's start cannot be read: {e}");
-            RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::HOST, message))
-        });
-    }
-    let start = Start {
+    let request = match &call.export {
+        Export::Run(task) => Digest::of_parts(&[call.skill.digest().as_bytes(), task.input.as_bytes()]),
+        Export::Describe | Export::Evaluate(_) => call.skill.digest(),
+    };
+    let fresh = || Start {
         seed: call.ports.seed,
         clock: call.ports.clock.now().as_millis(),
         time_left_ms: millis(call.deadline.saturating_duration_since(Instant::now())),
     };
-    recorder.hold(JournalEntry { ordinal, call: CALL.to_owned(), request, answer: json!({ "ok": start }) });
-    Ok(start)
+    recorder.start(request, fresh).map_err(|no_start| match no_start {
+        NoStart::Diverged(divergence) => RunEnd::Diverged(divergence),
+        NoStart::Unreadable(problem) => {
+            let message = format!("the journal's start cannot be read: {problem}");
+            RunEnd::Failed(Failure::new(FailureKind::Permanent, codes::HOST, message))
+        }
+    })
 }
 
 async fn call_guest(
@@ -441,34 +431,70 @@ async fn call_guest(
 }
 
 /// Why the guest did not return. What the host noted comes first, then the engine's typed errors; text only explains.
-fn end_of(error: &wasmtime::Error, state: &mut State, payload: usize) -> RunEnd {
+fn end_of(error: &wasmtime::Error, state: &mut State, limits: &Limits, payload: usize) -> RunEnd {
     if let Some(end) = state.host.ended.take() {
         return end;
     }
-    let permanent = |code, message: String| RunEnd::Failed(Failure::new(FailureKind::Permanent, code, message));
-    if error.is::<DeadlinePassed>() {
-        return RunEnd::Failed(deadline_exceeded());
-    }
     if error.is::<PoolConcurrencyLimitError>() {
-        return RunEnd::Failed(busy());
+        return RunEnd::Failed(admission::busy());
     }
-    if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return permanent(codes::TRAP, format!("the skill exited with status {} instead of returning", exit.0));
+    let permanent = |code, message: String| Failure::new(FailureKind::Permanent, code, message);
+    RunEnd::Failed(if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        permanent(codes::TRAP, format!("the skill exited with status {} instead of returning", exit.0))
+    } else if let Some(failure) = limit_of(error, state, limits, payload) {
+        failure
+    } else {
+        permanent(codes::TRAP, told(error))
+    })
+}
+
+/// The failure of a run that a limit ended; none if it ended in another way.
+fn limit_of(error: &wasmtime::Error, state: &State, limits: &Limits, payload: usize) -> Option<Failure> {
+    let permanent = |code, message: String| Failure::new(FailureKind::Permanent, code, message);
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::OutOfFuel) {
+        let max = fuel(limits);
+        let message = format!("the skill used up its {max} units of fuel; raise `limits.fuel` in its manifest");
+        return Some(permanent(codes::FUEL, message).limit(LimitName::Fuel, max, max));
     }
-    if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
-        return permanent(codes::FUEL, "the skill used up its fuel; raise `limits.fuel` in its manifest".to_owned());
+    if trap == Some(&Trap::StackOverflow) {
+        let (name, max) = (LimitName::Stack, MAX_WASM_STACK as u64);
+        return Some(permanent(codes::TRAP, told(error)).limit(name, max, max));
     }
-    // Most languages trap when an allocation fails, so an end after a refusal is about memory.
-    if error.is::<MemoryRefused>() || state.limiter.refused() {
-        let message = "the skill wanted more memory than its limit; raise `limits.memory_mb` in its manifest";
-        return permanent(codes::MEMORY, message.to_owned());
+    // Most languages trap when an allocation fails, so an end after a refusal is about that.
+    if let Some(refused) = state.limiter.refused() {
+        let message = match refused.name {
+            LimitName::Tables => {
+                format!("the skill wanted {} table elements; at most {} are given", refused.used, refused.max)
+            }
+            _ => format!(
+                "the skill wanted {} bytes of memory; its limit is {}: raise `limits.memory_mb` in its manifest",
+                refused.used, refused.max
+            ),
+        };
+        return Some(Failure { limit: Some(refused), ..permanent(codes::MEMORY, message) });
+    }
+    if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        let (max, message) = (MAX_RESOURCES as u64, format!("the skill held more than {MAX_RESOURCES} resources"));
+        return Some(permanent(codes::LIMIT, message).limit(LimitName::Handles, max, max + 1));
     }
     let told = told(error);
     if told.contains(TOO_MUCH_COPIED) {
-        let message = format!("the skill handed over more than {} bytes at once", hostcall_bytes(payload));
-        return permanent(codes::OUTPUT_SIZE, message);
+        let max = hostcall_bytes(payload) as u64;
+        let message = format!("the skill handed over more than {max} bytes at once");
+        // The engine stops counting there.
+        return Some(permanent(codes::OUTPUT_SIZE, message).limit(LimitName::Output, max, max + 1));
     }
-    permanent(codes::TRAP, told)
+    if told.contains(TOO_MANY_HANDLES) {
+        let (max, message) = (MAX_HANDLES as u64, format!("the skill held more than {MAX_HANDLES} handles"));
+        return Some(permanent(codes::LIMIT, message).limit(LimitName::Handles, max, max + 1));
+    }
+    if told.contains(TOO_MANY_INSTANCES) {
+        let max = MAX_INSTANCES as u64;
+        let message = format!("the component has more instances, memories or tables than {max}");
+        return Some(permanent(codes::LIMIT, message).limit(LimitName::Instances, max, max + 1));
+    }
+    None
 }
 
 /// What the engine says, the cause before the frames.
@@ -481,8 +507,11 @@ fn told(error: &wasmtime::Error) -> String {
     printable(&truncated(said, 1500))
 }
 
-/// The engine's words for a guest that hands over too much; its type is private. Only the failure's code depends on it.
+/// The engine's words where it has no type that can be named: for a guest that hands over too much, holds too much, or is
+/// made of too much. Only the failure's code and limit depend on them, and tests hold them against the engine.
 const TOO_MUCH_COPIED: &str = "too much data is being copied";
+const TOO_MANY_HANDLES: &str = "store handle limit exceeded";
+const TOO_MANY_INSTANCES: &str = "resource limit exceeded";
 
 fn outcome_from_guest(outcome: types::Outcome, max_output: usize) -> Result<Outcome, Failure> {
     check_confidence(outcome.confidence)?;
@@ -504,18 +533,20 @@ fn check_confidence(confidence: f64) -> Result<(), Failure> {
 fn parse_output(what: &str, text: &str, max: usize) -> Result<Value, Failure> {
     if text.len() > max {
         let message = format!("{what} is {} bytes; the limit is {max} (`limits.output_kb`)", text.len());
-        return Err(Failure::new(FailureKind::Permanent, codes::OUTPUT_SIZE, message));
+        let failure = Failure::new(FailureKind::Permanent, codes::OUTPUT_SIZE, message);
+        return Err(failure.limit(LimitName::Output, max as u64, text.len() as u64));
     }
     chimera_core::json::parse(text, MAX_VALUES)
         .map_err(|problem| Failure::new(FailureKind::Permanent, codes::OUTPUT_INVALID, format!("{what} {problem}")))
 }
 
-fn deadline_exceeded() -> Failure {
-    Failure::new(FailureKind::Permanent, codes::DEADLINE, "the skill did not end before its deadline")
-}
-
-fn busy() -> Failure {
-    Failure::new(FailureKind::Transient, own::BUSY, "every place for a running skill is taken; it may work later")
+fn deadline_exceeded(started: Instant, deadline: Instant) -> Failure {
+    let (max, used) = (millis(deadline.saturating_duration_since(started)), millis(started.elapsed()));
+    Failure::new(FailureKind::Permanent, codes::DEADLINE, "the skill did not end before its deadline").limit(
+        LimitName::Time,
+        max,
+        used,
+    )
 }
 
 fn mixed_up() -> Failure {

@@ -3,6 +3,7 @@
 //! Preparing happens once a component, however many ask at once: in memory, else from the authenticated disk cache, else
 //! compiled. It never keeps a failed one. Called by the executor, the registry, the judge and the CLI.
 
+use crate::admission::Places;
 use crate::cache::DiskCache;
 use crate::compile;
 use crate::config::{SandboxConfig, SandboxError};
@@ -32,7 +33,7 @@ pub(crate) struct Inner {
     prepared: Mutex<Recent>,
     flights: Mutex<HashMap<Digest, Flight>>,
     /// Places for running guests.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Places,
     /// Compiling is heavy: one at a time leaves a core for everything else.
     compiling: Semaphore,
 }
@@ -85,7 +86,7 @@ impl Sandbox {
             None => None,
         };
         Ok(Self(Arc::new(Inner {
-            places: Semaphore::new(config.max_concurrent.clamp(1, 16_384)),
+            places: Places::new(engine::runs(&config)),
             compiling: Semaphore::new(1),
             prepared: Mutex::default(),
             flights: Mutex::default(),

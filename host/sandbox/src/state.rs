@@ -9,7 +9,7 @@ use crate::limiter::Limiter;
 use crate::logs::{Audience, LogSink};
 use crate::recorder::{MAX_CALLS, Recorder};
 use crate::run::RunEnd;
-use crate::wasi::{GuestClock, Reading};
+use crate::wasi::{GuestClock, Random, Reading};
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ports::{HostPorts, PortError, PortErrorKind};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub(crate) struct State {
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
+    pub(crate) random: Random,
     pub(crate) host: Host,
 }
 

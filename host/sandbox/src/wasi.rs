@@ -8,9 +8,9 @@ use crate::run::RunEnd;
 use crate::state::{Host, State};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::journal::JournalEntry;
-use rand::SeedableRng as _;
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,36 +22,108 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::io::poll;
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 /// Most random bytes of one call.
 const MAX_RANDOM: u64 = 1 << 20;
+/// Most random bytes of one run.
+const MAX_RANDOM_OF_RUN: u64 = 64 << 20;
 /// What a clock reading asks for: nothing.
 static NOTHING: LazyLock<Digest> = LazyLock::new(|| Digest::of_json(&Value::Null));
 
 /// A fresh context: no arguments, no environment, no files; output goes to the run's log.
-pub(crate) fn context(seed: u64, logs: &crate::logs::LogSink) -> WasiCtx {
+pub(crate) fn context(logs: &crate::logs::LogSink) -> WasiCtx {
     use crate::logs::{Output, Stream};
-    let stream = |number: u64| {
+    WasiCtxBuilder::new().stdout(Output::new(logs, Stream::Stdout)).stderr(Output::new(logs, Stream::Stderr)).build()
+}
+
+/// The run's random numbers: streams of ChaCha20 (RFC 8439) under the journalled seed, so that a replayed run gets the
+/// same. Most runs ask for none, so a stream is made when it is first asked for.
+#[derive(Debug)]
+pub(crate) struct Random {
+    seed: u64,
+    secure: Option<ChaCha20Rng>,
+    insecure: Option<ChaCha20Rng>,
+    /// Bytes given so far.
+    given: u64,
+}
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, secure: None, insecure: None, given: 0 }
+    }
+
+    fn stream(seed: u64, number: u64) -> ChaCha20Rng {
         let mut random = ChaCha20Rng::seed_from_u64(seed);
         random.set_stream(number);
         random
-    };
-    WasiCtxBuilder::new()
-        .stdout(Output::new(logs, Stream::Stdout))
-        .stderr(Output::new(logs, Stream::Stderr))
-        .secure_random(stream(0))
-        .insecure_random(stream(1))
-        .insecure_random_seed(u128::from_le_bytes(first_bytes(stream(2))))
-        .max_random_size(MAX_RANDOM)
-        .build()
+    }
+
+    fn secure(&mut self) -> &mut ChaCha20Rng {
+        self.secure.get_or_insert_with(|| Self::stream(self.seed, 0))
+    }
+
+    fn insecure(&mut self) -> &mut ChaCha20Rng {
+        self.insecure.get_or_insert_with(|| Self::stream(self.seed, 1))
+    }
 }
 
-fn first_bytes(mut random: ChaCha20Rng) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    wasmtime_wasi::Rng::fill_bytes(&mut random, &mut bytes);
-    bytes
+impl State {
+    /// Takes so many random bytes from the run's budget.
+    fn spend_random(&mut self, bytes: u64) -> wasmtime::Result<usize> {
+        let given = &mut self.random.given;
+        *given = given.saturating_add(bytes);
+        let reached = if bytes > MAX_RANDOM {
+            Some((MAX_RANDOM, bytes, "at once"))
+        } else if *given > MAX_RANDOM_OF_RUN {
+            Some((MAX_RANDOM_OF_RUN, *given, "in one run"))
+        } else {
+            None
+        };
+        match reached {
+            Some((max, used, when)) => {
+                let message = format!("the skill asked for {used} random bytes {when}; at most {max} are given");
+                let failure = Failure::new(FailureKind::Permanent, codes::LIMIT, message);
+                Err(self.host.end(RunEnd::Failed(failure.limit(LimitName::Random, max, used))))
+            }
+            None => Ok(bytes as usize),
+        }
+    }
+}
+
+impl random::Host for State {
+    fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.spend_random(len)?];
+        self.random.secure().fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.spend_random(8)?;
+        Ok(self.random.secure().next_u64())
+    }
+}
+
+impl insecure::Host for State {
+    fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.spend_random(len)?];
+        self.random.insecure().fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.spend_random(8)?;
+        Ok(self.random.insecure().next_u64())
+    }
+}
+
+impl insecure_seed::Host for State {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        let mut stream = Random::stream(self.random.seed, 2);
+        Ok((stream.next_u64(), stream.next_u64()))
+    }
 }
 
 /// The guest's monotonic clock: nanoseconds since the run's start, set forward while a journal is replayed, so that it
@@ -133,7 +205,7 @@ impl Host {
 
     fn hold(&mut self, ordinal: u32, call: &'static str, request: Digest, answer: impl Serialize) {
         let answer = json!({ "ok": answer });
-        self.recorder.hold(JournalEntry { ordinal, call: call.to_owned(), request, answer });
+        self.recorder.hold(JournalEntry { ordinal, call: call.into(), request, answer });
     }
 
     fn corrupt(&mut self, call: &str) -> wasmtime::Error {
@@ -192,7 +264,8 @@ impl Host {
                      several)"
                 );
                 let failure = Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message);
-                Err(self.end(RunEnd::Failed(failure)))
+                let (max, used) = (limit.into(), self.recorder.readings().into());
+                Err(self.end(RunEnd::Failed(failure.limit(LimitName::Readings, max, used))))
             }
         }
     }

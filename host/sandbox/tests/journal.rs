@@ -65,7 +65,7 @@ async fn a_replayed_run_is_told_the_same_and_sends_nothing() {
     assert_eq!(tools.calls.lock().unwrap()[0].arguments, json!({"q": 1}));
     // The start and both readings were durable before the call was sent.
     assert_eq!(*tools.journal_at_call.lock().unwrap(), vec![3]);
-    let calls: Vec<String> = journal.entries().into_iter().map(|entry| entry.call).collect();
+    let calls: Vec<String> = journal.entries().into_iter().map(|entry| entry.call.into_owned()).collect();
     assert_eq!(calls, ["run.start", "wasi.wall-clock", "wasi.monotonic-clock", "mcp.call-tool"]);
 
     let again = Tools::new(Vec::new());
@@ -90,7 +90,7 @@ async fn another_call_than_the_journal_says_diverges() {
     let recorded = journal.entries();
 
     let mut other_call = recorded.clone();
-    other_call[1].call = "memory.recall".to_owned();
+    other_call[1].call = "memory.recall".into();
     let mut other_request = recorded.clone();
     other_request[1].request = chimera_core::digest::Digest::of(b"else");
     for (entries, input, ordinal) in

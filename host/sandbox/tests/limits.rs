@@ -4,7 +4,7 @@
 
 mod common;
 
-use chimera_core::failure::{FailureKind, codes};
+use chimera_core::failure::{FailureKind, LimitName, codes};
 use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::HostPorts;
@@ -26,6 +26,13 @@ fn assert_permanent(report: &RunReport, code: &str) {
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, code), "{}", failure.message);
 }
 
+/// It ended at that limit, of that value, and had used or asked for at least that.
+fn assert_limit(report: &RunReport, name: LimitName, max: u64) {
+    let reached = failure(report).limit.unwrap_or_else(|| panic!("no limit is named: {:?}", failure(report)));
+    assert_eq!((reached.name, reached.max), (name, max), "{reached:?}");
+    assert!(reached.used >= max, "{reached:?}");
+}
+
 #[tokio::test]
 async fn a_skill_returns_and_its_usage_is_counted() {
     let report = run_with(&sandbox(), &echo(), Limits::default()).await;
@@ -42,6 +49,7 @@ async fn an_endless_loop_ends_at_the_deadline() {
     assert_permanent(&report, codes::DEADLINE);
     assert!(report.usage.fuel > 0, "what it used is told also when it failed");
     assert!(report.usage.wall_ms >= 200);
+    assert_limit(&report, LimitName::Time, 200);
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
@@ -50,6 +58,7 @@ async fn an_endless_loop_ends_when_its_fuel_is_gone() {
     let report = run_with(&sandbox(), &skill("", SPIN), Limits { fuel: 1_000_000, ..limits() }).await;
     assert_permanent(&report, codes::FUEL);
     assert_eq!(report.usage.fuel, 1_000_000);
+    assert_limit(&report, LimitName::Fuel, 1_000_000);
 }
 
 #[tokio::test]
@@ -59,6 +68,7 @@ async fn memory_is_refused_beyond_the_limit() {
     assert_permanent(&report, codes::MEMORY);
     assert!(report.usage.peak_memory_bytes <= 16 << 20);
     assert!(report.usage.peak_memory_bytes > 8 << 20);
+    assert_limit(&report, LimitName::Memory, 16 << 20);
 
     let stubborn = "(loop $more (drop (memory.grow (i32.const 1))) (br $more)) unreachable";
     let report = run_with(&sandbox(), &skill("", stubborn), Limits { memory_mb: 16, ..limits() }).await;
@@ -99,6 +109,7 @@ async fn traps_are_permanent() {
     let report = run_with(&sandbox, &deep, limits()).await;
     assert_permanent(&report, codes::TRAP);
     assert!(failure(&report).message.contains("call stack exhausted"), "{}", failure(&report).message);
+    assert_limit(&report, LimitName::Stack, 256 << 10);
     assert_eq!(output(&run_with(&sandbox, &echo(), limits()).await), &json!({}), "the next run is normal");
 }
 
@@ -131,8 +142,11 @@ async fn outcomes_are_held_against_the_contract() {
         )
     };
     let roomy = Limits { memory_mb: 512, ..limits() };
-    assert_permanent(&run_with(&sandbox, &large(2 << 20), roomy).await, codes::OUTPUT_SIZE);
-    assert_permanent(&run_with(&sandbox, &large(200 << 20), roomy).await, codes::OUTPUT_SIZE);
+    for (len, max) in [(2 << 20, roomy.output_bytes() as u64), (200 << 20, 17 << 20)] {
+        let report = run_with(&sandbox, &large(len), roomy).await;
+        assert_permanent(&report, codes::OUTPUT_SIZE);
+        assert_limit(&report, LimitName::Output, max);
+    }
 }
 
 #[tokio::test]
@@ -142,6 +156,66 @@ async fn too_large_an_input_does_not_reach_the_guest() {
     let input = json!("x".repeat(2 << 20));
     let report = sandbox.run(&prepared, request(input, limits()), HostPorts::deny_all()).await;
     assert_eq!(failure(&report).kind, FailureKind::InvalidInput);
+    assert_limit(&report, LimitName::Input, 1 << 20);
+}
+
+#[tokio::test]
+async fn tables_are_refused_beyond_the_limit() {
+    let greedy = component(
+        "guest",
+        "",
+        &format!(
+            "(table $t 1 funcref) {} (loop $more (br_if $more
+                (i32.ne (table.grow $t (ref.null func) (i32.const 50000)) (i32.const -1)))) unreachable)",
+            common::RUN
+        ),
+    );
+    // The pool's own table is smaller than what all tables together may have: the guest is told no, and traps.
+    assert_permanent(&run_with(&sandbox(), &greedy, limits()).await, codes::TRAP);
+    let many: String = (0..20).map(|n| format!("(table $t{n} 40000 funcref)")).collect();
+    let wasm = component("guest", "", &format!("{many} {} unreachable)", common::RUN));
+    let sandbox = sandbox();
+    let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
+}
+
+#[tokio::test]
+async fn resources_are_counted() {
+    let hoarder = skill(
+        r#"(import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration" (func $subscribe (param i64) (result i32)))"#,
+        "(loop $more (drop (call $subscribe (i64.const 1))) (br $more)) unreachable",
+    );
+    let report = run_with(&sandbox(), &hoarder, limits()).await;
+    assert_permanent(&report, codes::LIMIT);
+    assert_limit(&report, LimitName::Handles, 1024);
+}
+
+#[tokio::test]
+async fn random_bytes_are_counted_in_one_call_and_in_a_run() {
+    let import = r#"(import "wasi:random/random@0.2.6" "get-random-bytes" (func $random (param i64 i32)))"#;
+    let ask = |bytes: u32, times: u32| {
+        component(
+            "guest",
+            import,
+            &format!(
+                "(data (i32.const 2048) \"0\") {} (local $n i32)
+                (loop $more
+                    (global.set $heap (i32.const 65536))
+                    (call $random (i64.const {bytes}) (i32.const 1536))
+                    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                    (br_if $more (i32.lt_u (local.get $n) (i32.const {times}))))
+                (call $ok (i32.const 2048) (i32.const 1) (f64.const 1)))",
+                common::RUN
+            ),
+        )
+    };
+    let sandbox = sandbox();
+    assert!(matches!(run_with(&sandbox, &ask(1 << 20, 64), limits()).await.end, RunEnd::Finished(_)));
+    for (bytes, times, max) in [((1 << 20) + 1, 1, 1 << 20), (1 << 20, 65, 64 << 20)] {
+        let report = run_with(&sandbox, &ask(bytes, times), limits()).await;
+        assert_permanent(&report, codes::LIMIT);
+        assert_limit(&report, LimitName::Random, max);
+    }
 }
 
 #[tokio::test]
@@ -232,6 +306,7 @@ async fn when_every_place_is_taken_a_run_waits_until_its_deadline() {
         report = wait => {
             assert_eq!(failure(&report).kind, FailureKind::Transient);
             assert_eq!(failure(&report).code, chimera_sandbox::codes::BUSY);
+            assert!(failure(&report).retry_after_ms.is_some());
         }
     }
     let report = sandbox.run(&echo, request(json!(1), limits()), HostPorts::deny_all()).await;

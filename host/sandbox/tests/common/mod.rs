@@ -71,7 +71,10 @@ package wasi:clocks@0.2.6 {
     }
 }
 package wasi:random@0.2.6 {
-    interface random { get-random-u64: func() -> u64; }
+    interface random {
+        get-random-u64: func() -> u64;
+        get-random-bytes: func(len: u64) -> list<u8>;
+    }
 }
 package wasi:sockets@0.2.6 {
     interface fake { connect: func(); }

@@ -252,7 +252,7 @@ async fn append_journal(
         .bind(task.to_string())
         .bind(epoch)
         .bind(entry.ordinal)
-        .bind(entry.call.as_str())
+        .bind(entry.call.as_ref())
         .bind(entry.request.to_string())
         .bind(body(&entry.answer)?);
         if execute(&mut *db, insert).await? == 0 && journal_entry(db, task, epoch, entry.ordinal).await? != *entry {
@@ -288,7 +288,7 @@ pub(super) fn journal_noun(
 ) -> PortResult<JournalEntry> {
     let row = format!("{task} {epoch} {ordinal}");
     let request = request.parse().map_err(|error| corrupt("journal", &row, error))?;
-    Ok(JournalEntry { ordinal, call, request, answer: noun("journal", &row, answer)? })
+    Ok(JournalEntry { ordinal, call: call.into(), request, answer: noun("journal", &row, answer)? })
 }
 
 /// A version is immutable: other bytes under the same name and version are refused.

@@ -203,7 +203,7 @@ pub fn trend(topic: &str, weight: f64, observed_at: Timestamp) -> TrendItem {
 pub fn entry(ordinal: u32, answer: &str) -> JournalEntry {
     JournalEntry {
         ordinal,
-        call: "mcp.call-tool".to_owned(),
+        call: "mcp.call-tool".into(),
         request: Digest::of(answer.as_bytes()),
         answer: json!({ "ok": answer }),
     }
