@@ -28,6 +28,7 @@ pub(crate) struct Places {
     /// For runs that a run asked for.
     callees: Semaphore,
     most: u32,
+    most_callees: u32,
 }
 
 /// No place was found.
@@ -36,19 +37,18 @@ pub(crate) struct Full;
 
 impl Places {
     /// So many places of each kind.
-    pub(crate) fn new(most: u32) -> Self {
-        let semaphore = || Semaphore::new(most as usize);
-        Self { runs: semaphore(), callees: semaphore(), most }
+    pub(crate) fn new(most: u32, most_callees: u32) -> Self {
+        let semaphore = |places: u32| Semaphore::new(places as usize);
+        Self { runs: semaphore(most), callees: semaphore(most_callees), most, most_callees }
     }
 
     /// Takes as many places as the component weighs; gives them back when dropped. A run from outside waits for them
     /// until its deadline.
     pub(crate) async fn enter(&self, weight: u32, deadline: Instant) -> Result<SemaphorePermit<'_>, Full> {
-        let weight = weight.min(self.most);
         if WITHIN_CALLER.try_with(|()| ()).is_ok() {
-            return self.callees.try_acquire_many(weight).map_err(|_| Full);
+            return self.callees.try_acquire_many(weight.min(self.most_callees)).map_err(|_| Full);
         }
-        match until(deadline, self.runs.acquire_many(weight)).await {
+        match until(deadline, self.runs.acquire_many(weight.min(self.most))).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(Full),
         }
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_heavy_component_takes_many_places_and_a_callee_none_of_them() {
-        let places = Places::new(4);
+        let places = Places::new(4, 4);
         let soon = || Instant::now() + Duration::from_millis(20);
         let heavy = places.enter(3, soon()).await.unwrap();
         assert!(places.enter(2, soon()).await.is_err(), "three of four are taken");
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_gets_the_place_that_is_given_back() {
-        let places = std::sync::Arc::new(Places::new(1));
+        let places = std::sync::Arc::new(Places::new(1, 1));
         let place = places.enter(1, Instant::now()).await.unwrap();
         let waiting = {
             let places = places.clone();

@@ -52,6 +52,7 @@ pub(crate) fn compiling() -> Result<Engine, SandboxError> {
 
 /// The engine that runs guests, and the thread that ticks its epochs until the engine is gone.
 pub(crate) fn runtime(config: &SandboxConfig) -> Result<Engine, SandboxError> {
+    check_mappings(config)?;
     // Whether the kernel can tell which pages a guest wrote (Linux 6.7 and newer) is found out by asking for it. With
     // it, keeping pages for the next guest is the fastest way; without it, keeping them costs more than it saves.
     let with_scan = Engine::new(base().allocation_strategy(pool(config, Enabled::Yes)));
@@ -68,16 +69,46 @@ pub(crate) fn runtime(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     Ok(engine)
 }
 
+/// Most runs at once that the address space has room for.
+const MAX_RUNS: u32 = 12_000;
+/// Most runs at once that other runs asked for.
+const MAX_CALLEES: u32 = 1_000;
+/// Mappings of memory that one run takes at most: the parts of its memory, its table, its stack and the guard before it.
+const MAPPINGS_OF_RUN: u64 = 6;
+/// Mappings that the rest of the process takes, amply.
+const MAPPINGS_OF_REST: u64 = 2_000;
+
 /// Runs at once.
 pub(crate) fn runs(config: &SandboxConfig) -> u32 {
-    u32::try_from(config.max_concurrent).unwrap_or(u32::MAX).clamp(1, 12_000)
+    u32::try_from(config.max_concurrent).unwrap_or(u32::MAX).clamp(1, MAX_RUNS)
 }
 
-/// Room for the guests that [`crate::admission`] lets in: so many runs, and as many that runs asked for. What a component
+/// Runs at once that other runs asked for.
+pub(crate) fn callees(config: &SandboxConfig) -> u32 {
+    runs(config).min(MAX_CALLEES)
+}
+
+/// Does the kernel let one process map as often as so many runs do? Found out here, because no run could be told why.
+fn check_mappings(config: &SandboxConfig) -> Result<(), SandboxError> {
+    const FILE: &str = "/proc/sys/vm/max_map_count";
+    let allowed = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // The stacks of callees are mapped from the start; that all of them run at once beside all others is not provided for.
+    let needed = u64::from(runs(config)) * MAPPINGS_OF_RUN + u64::from(callees(config)) * 2 + MAPPINGS_OF_REST;
+    match allowed {
+        Some(allowed) if allowed < needed => Err(SandboxError::engine(format!(
+            "{} runs at once may need {needed} mappings of memory, and the kernel allows {allowed}: lower \
+             `max_concurrent`, or raise the limit with `sysctl -w vm.max_map_count={needed}`",
+            runs(config)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Room for the guests that [`crate::admission`] lets in: so many runs, and those that runs asked for. What a component
 /// takes of memories is counted there; of everything else there is what the largest component may take, for each. That
-/// costs only address space: the largest pool takes about 100 of the 128 TiB that a process has.
+/// costs only address space: the largest pool takes about 55 of the 128 TiB that a process has.
 fn pool(config: &SandboxConfig, pagemap_scan: Enabled) -> PoolingAllocationConfig {
-    let instances = runs(config) * 2;
+    let instances = runs(config) + callees(config);
     let keep = pagemap_scan != Enabled::No;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -135,6 +166,14 @@ mod tests {
     #[test]
     fn the_default_pool_fits_into_the_address_space() {
         runtime(&SandboxConfig::default()).unwrap();
+    }
+
+    #[test]
+    fn ten_thousand_runs_fit_where_the_kernel_has_its_usual_limit() {
+        let needed = 10_000 * MAPPINGS_OF_RUN + 1_000 * 2 + MAPPINGS_OF_REST;
+        assert!(needed <= 65_530, "{needed}");
+        let many = SandboxConfig { max_concurrent: 1_000_000, ..SandboxConfig::default() };
+        assert_eq!((runs(&many), callees(&many)), (MAX_RUNS, MAX_CALLEES));
     }
 
     #[test]

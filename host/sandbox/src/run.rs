@@ -435,7 +435,7 @@ fn end_of(error: &wasmtime::Error, state: &mut State, limits: &Limits, payload: 
     if let Some(end) = state.host.ended.take() {
         return end;
     }
-    if error.is::<PoolConcurrencyLimitError>() {
+    if error.is::<PoolConcurrencyLimitError>() || is_out_of_memory(error) {
         return RunEnd::Failed(admission::busy());
     }
     let permanent = |code, message: String| Failure::new(FailureKind::Permanent, code, message);
@@ -446,6 +446,14 @@ fn end_of(error: &wasmtime::Error, state: &mut State, limits: &Limits, payload: 
     } else {
         permanent(codes::TRAP, told(error))
     })
+}
+
+/// Did the system have no room to map the guest's memory? That says nothing about the guest.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    let no_memory = rustix::io::Errno::NOMEM;
+    error.downcast_ref::<rustix::io::Errno>() == Some(&no_memory)
+        || error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+            == Some(no_memory.raw_os_error())
 }
 
 /// The failure of a run that a limit ended; none if it ended in another way.

@@ -86,7 +86,7 @@ impl Sandbox {
             None => None,
         };
         Ok(Self(Arc::new(Inner {
-            places: Places::new(engine::runs(&config)),
+            places: Places::new(engine::runs(&config), engine::callees(&config)),
             compiling: Semaphore::new(1),
             prepared: Mutex::default(),
             flights: Mutex::default(),
