@@ -29,6 +29,7 @@ mod recorder;
 mod run;
 mod sandbox;
 mod state;
+mod tag;
 mod wasi;
 
 pub use compile::compile_child_main;

@@ -33,6 +33,28 @@ async fn a_component_is_prepared_once_however_many_ask() {
     assert!(sandbox.prepared(&digest).is_some());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_at_once_share_one_compilation_and_one_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = echo();
+    let digest = Digest::of(&wasm);
+    let entry = |folder: &Path| {
+        let mut entries = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        entries.find(|file| file.path().extension().is_some_and(|extension| extension == "cwasm")).unwrap()
+    };
+    for round in ["compiled", "loaded"] {
+        let sandbox = cached(folder.path());
+        let asking = (0..50).map(|_| {
+            let (sandbox, wasm) = (sandbox.clone(), wasm.clone());
+            tokio::spawn(async move { sandbox.prepare(&digest, &wasm).await.unwrap() })
+        });
+        let prepared: Vec<_> =
+            futures::future::join_all(asking).await.into_iter().map(|joined| joined.unwrap()).collect();
+        assert!(prepared.iter().all(|one| Arc::ptr_eq(one, &prepared[0])), "{round} once");
+        assert!(entry(folder.path()).metadata().unwrap().len() > 0);
+    }
+}
+
 #[tokio::test]
 async fn memory_keeps_the_most_recently_used() {
     let config = SandboxConfig { prepared_in_memory: 2, max_concurrent: 4, ..SandboxConfig::default() };
@@ -68,6 +90,8 @@ async fn the_cache_outlives_the_process_and_is_not_trusted_when_touched() {
     let mut bytes = std::fs::read(&entry).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
+    // Entries are read-only for their owner too.
+    std::fs::remove_file(&entry).unwrap();
     std::fs::write(&entry, bytes).unwrap();
     let later = cached(folder.path());
     assert!(later.prepare_cached(&digest).await.is_none());
