@@ -7,9 +7,10 @@
 //! component is prepared.
 
 use crate::config::SandboxError;
-use crate::tag::{EntryKeys, TAG_BYTES};
+use crate::tag::{EntryKey, KEY_BYTES, TAG_BYTES};
 use chimera_core::digest::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wasmtime::Engine;
 
-const KEY_BYTES: usize = 64;
 const KEY_FILE: &str = "key";
 const EXTENSION: &str = "cwasm";
 /// What a file is called until it is whole.
@@ -104,10 +104,11 @@ impl DiskCache {
     fn verified(&self, digest: &Digest, file: File) -> Result<Entry, Unfit> {
         let found = rustix::fs::fstat(&file).map_err(|e| Unfit::Unreadable(e.kind()))?;
         is_ours_alone(&found)?;
-        let length = u64::try_from(found.st_size).unwrap_or(0);
-        let code = length.checked_sub(TAG_BYTES as u64).filter(|code| (1..=self.max_bytes).contains(code));
-        let code = code.ok_or(Unfit::Length)?;
-        match self.keys(digest).fits(&file, code) {
+        let longest = self.max_bytes.saturating_add(TAG_BYTES as u64);
+        let length =
+            u64::try_from(found.st_size).ok().filter(|length| (TAG_BYTES as u64 + 1..=longest).contains(length));
+        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or(Unfit::Length)?;
+        match self.entry_key(digest).fits(&file, length) {
             Ok(true) => {}
             Ok(false) => return Err(Unfit::Tag),
             Err(e) => return Err(Unfit::Unreadable(e.kind())),
@@ -123,7 +124,7 @@ impl DiskCache {
 
     /// Keeps a compiled component; written beside its place and moved there, so that nobody reads half of it.
     pub(crate) fn put(&self, digest: &Digest, code: &[u8]) -> io::Result<()> {
-        let tag = self.keys(digest).tag(code);
+        let tag = self.entry_key(digest).tag(code);
         let half = HalfWritten::new(&self.folder, Mode::RUSR)?;
         let mut file = &half.file;
         file.write_all(code)?;
@@ -174,8 +175,8 @@ impl DiskCache {
         format!("{}-{}.{EXTENSION}", digest.hex(), hex::encode(&self.engine[..8]))
     }
 
-    fn keys(&self, digest: &Digest) -> EntryKeys {
-        EntryKeys::new(&self.key, &self.engine, digest)
+    fn entry_key(&self, digest: &Digest) -> EntryKey {
+        EntryKey::new(&self.key, &self.engine, digest)
     }
 }
 
@@ -271,7 +272,7 @@ impl Drop for HalfWritten<'_> {
 }
 
 fn engine_hash(engine: &Engine) -> [u8; 32] {
-    struct Feed(blake3::Hasher);
+    struct Feed(Sha256);
     impl Hasher for Feed {
         fn write(&mut self, bytes: &[u8]) {
             self.0.update(bytes);
@@ -280,9 +281,9 @@ fn engine_hash(engine: &Engine) -> [u8; 32] {
             0
         }
     }
-    let mut feed = Feed(blake3::Hasher::new());
+    let mut feed = Feed(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut feed);
-    *feed.0.finalize().as_bytes()
+    feed.0.finalize().into()
 }
 
 #[cfg(test)]
