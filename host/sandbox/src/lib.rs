@@ -14,10 +14,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod answer;
+mod attempt;
 mod cache;
 mod calls;
 mod compile;
 mod config;
+mod confine;
 mod contract;
 mod engine;
 mod gate;
@@ -32,8 +34,9 @@ mod state;
 mod tag;
 mod wasi;
 
-pub use compile::compile_child_main;
-pub use config::{Compiler, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use attempt::check_confinement;
+pub use compile::{compile_child_main, confined_child};
+pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
 pub use logs::LogLine;
 pub use prepared::Prepared;
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};

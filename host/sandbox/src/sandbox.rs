@@ -148,11 +148,14 @@ impl Sandbox {
         if let Some(load) = loads.get(&digest) {
             return load.clone();
         }
-        let (inner, outer) = (self.0.clone(), self.0.clone());
+        // Weak: what waits in the map must not keep the map's owner alive when its runtime is gone.
+        let (inner, outer) = (self.0.clone(), Arc::downgrade(&self.0));
         let work = tokio::task::spawn_blocking(move || inner.load_cached(&digest)?.ok().map(|found| inner.keep(found)));
         let load = work
             .map(move |joined| {
-                locked(&outer.loads).remove(&digest);
+                if let Some(outer) = outer.upgrade() {
+                    locked(&outer.loads).remove(&digest);
+                }
                 joined.ok().flatten()
             })
             .boxed()
@@ -167,7 +170,7 @@ impl Sandbox {
             return flight.clone();
         }
         let (inner, wasm) = (self.0.clone(), Arc::<[u8]>::from(wasm));
-        let outer = self.0.clone();
+        let outer = Arc::downgrade(&self.0);
         let work = tokio::spawn(async move {
             let result = inner.load(digest, wasm).await;
             locked(&inner.flights).remove(&digest);
@@ -177,7 +180,9 @@ impl Sandbox {
             .map(move |joined| {
                 joined.unwrap_or_else(|_| {
                     // It panicked and could not tidy up after itself: the next one to ask starts afresh.
-                    locked(&outer.flights).remove(&digest);
+                    if let Some(outer) = outer.upgrade() {
+                        locked(&outer.flights).remove(&digest);
+                    }
                     Err(Failure::new(FailureKind::Permanent, codes::COMPILE, "the compiler gave up on the component"))
                 })
             })
