@@ -27,6 +27,7 @@ mod limiter;
 mod link;
 mod logs;
 mod prepared;
+mod progress;
 mod recorder;
 mod run;
 mod sandbox;
@@ -39,6 +40,7 @@ pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
 pub use logs::LogLine;
 pub use prepared::Prepared;
+pub use progress::{CompileStage, Compiling};
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};
 pub use sandbox::Sandbox;
 

@@ -9,6 +9,7 @@ use crate::config::{SandboxConfig, SandboxError};
 use crate::engine;
 use crate::link::Linkers;
 use crate::prepared::Prepared;
+use crate::progress::{CompileStage, Compiling, Progress};
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use futures::FutureExt as _;
@@ -37,8 +38,24 @@ pub(crate) struct Inner {
     flights: Mutex<HashMap<Digest, Flight>>,
     /// Places for running guests.
     pub(crate) places: Semaphore,
-    /// Compiling is heavy: one at a time leaves a core for everything else.
-    compiling: Semaphore,
+    lanes: Lanes,
+    progress: Progress,
+}
+
+/// Compiling is heavy: one at a time leaves a core for everything else. But what takes a moment does not queue behind what
+/// takes ten seconds.
+struct Lanes {
+    small: Semaphore,
+    large: Semaphore,
+}
+
+impl Lanes {
+    /// Components up to this size compile within a second or two.
+    const SMALL: usize = 2 << 20;
+
+    fn of(&self, bytes: usize) -> &Semaphore {
+        if bytes <= Self::SMALL { &self.small } else { &self.large }
+    }
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Arc<Prepared>, Failure>>>;
@@ -91,7 +108,8 @@ impl Sandbox {
         };
         Ok(Self(Arc::new(Inner {
             places: Semaphore::new(config.max_concurrent.clamp(1, 16_384)),
-            compiling: Semaphore::new(1),
+            lanes: Lanes { small: Semaphore::new(1), large: Semaphore::new(1) },
+            progress: Progress::default(),
             prepared: Mutex::default(),
             loads: Mutex::default(),
             flights: Mutex::default(),
@@ -126,6 +144,11 @@ impl Sandbox {
             return Err(Failure::new(FailureKind::Permanent, codes::COMPILE, message));
         }
         self.flight(*digest, wasm).await
+    }
+
+    /// What is being compiled now, and how far it is.
+    pub fn compiling(&self) -> Vec<Compiling> {
+        self.0.progress.all()
     }
 
     /// The component, if it is prepared and in memory.
@@ -201,6 +224,7 @@ impl Inner {
     }
 
     async fn load(self: &Arc<Self>, digest: Digest, wasm: Arc<[u8]>) -> Result<Arc<Prepared>, Failure> {
+        let telling = self.progress.begin(digest, wasm.len());
         let (inner, bytes) = (self.clone(), wasm.clone());
         let cached = blocking(move || {
             // Another flight may have landed since the caller looked.
@@ -217,9 +241,13 @@ impl Inner {
         if let Some(prepared) = cached {
             return Ok(self.keep(prepared));
         }
-        // The semaphore is never closed.
-        let _turn = self.compiling.acquire().await;
+        telling.stage(CompileStage::Waiting);
+        // The semaphores are never closed.
+        let turn = self.lanes.of(wasm.len()).acquire().await;
+        telling.stage(CompileStage::Compiling);
         let code = compile::compile(&self.engine, &self.config, wasm).await?;
+        drop(turn);
+        telling.stage(CompileStage::Keeping);
         let inner = self.clone();
         let prepared = blocking(move || {
             if let Some(Err(e)) = inner.cache.as_ref().map(|cache| cache.put(&digest, &code)) {

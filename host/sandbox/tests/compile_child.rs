@@ -11,10 +11,11 @@ use chimera_core::failure::{Failure, codes};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::HostPorts;
 use chimera_sandbox::{
-    Compiler, Confinement, Sandbox, SandboxConfig, check_confinement, compile_child_main, confined_child,
+    CompileStage, Compiler, Confinement, Sandbox, SandboxConfig, check_confinement, compile_child_main, confined_child,
 };
 use common::{echo, output, request};
 use serde_json::json;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -45,6 +46,14 @@ fn main() -> ExitCode {
                     eprintln!("{}", "x".repeat(1000))
                 }
             }),
+            Some("sleeps-over-the-large") => confined_child(|| {
+                let mut wasm = Vec::new();
+                std::io::stdin().read_to_end(&mut wasm).map_err(|e| e.to_string())?;
+                while wasm.len() > 2 << 20 {
+                    std::thread::sleep(Duration::from_secs(3600));
+                }
+                Err("a small one".to_owned())
+            }),
             Some("lies") => confined_child(|| Ok(b"no machine code".to_vec())),
             Some("works-in-threads") => confined_child(|| {
                 let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| vec![1_u8; 8 << 20].len())).collect();
@@ -68,6 +77,7 @@ fn main() -> ExitCode {
         children_that_misbehave_are_stopped().await;
         an_abandoned_child_dies().await;
         a_child_can_reach_nothing().await;
+        the_small_do_not_wait_for_the_large().await;
         Held::settles_at(&before).await;
     });
     println!("compile_child: ok");
@@ -166,6 +176,50 @@ async fn an_abandoned_child_dies() {
         runtime.shutdown_background();
     });
     ended.await.unwrap();
+}
+
+/// A component with a custom section that makes it this much larger.
+fn padded(bytes: usize) -> Vec<u8> {
+    let mut wasm = echo();
+    let mut content = vec![3, b'p', b'a', b'd'];
+    content.resize(bytes, 7);
+    wasm.push(0);
+    let mut length = content.len();
+    while length >= 0x80 {
+        wasm.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    wasm.push(length as u8);
+    wasm.extend(content);
+    wasm
+}
+
+async fn the_small_do_not_wait_for_the_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("sleeps-over-the-large");
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &link).unwrap();
+    let sandbox = sandbox(|config| {
+        config.compiler = Compiler::Child(link);
+        config.compile_time = Duration::from_secs(6);
+    });
+    let large = padded(3 << 20);
+    let digest = Digest::of(&large);
+    let waiting = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { sandbox.prepare(&digest, &large).await }
+    });
+    let is_compiling =
+        || sandbox.compiling().iter().any(|it| it.digest == digest && it.stage == CompileStage::Compiling);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_compiling() {
+        assert!(Instant::now() < deadline, "{:?}", sandbox.compiling());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let failure = refusal(sandbox.clone()).await;
+    assert!(failure.message.contains("a small one"), "{failure:?}");
+    assert!(is_compiling(), "the large one is still on its way: {:?}", sandbox.compiling());
+    assert!(waiting.await.unwrap().unwrap_err().message.contains("took more than"));
+    assert!(sandbox.compiling().is_empty());
 }
 
 #[cfg(target_os = "linux")]
