@@ -5,6 +5,7 @@
 
 pub(super) mod build;
 mod check;
+pub(super) mod compiling;
 pub(super) mod guest;
 mod new;
 
@@ -14,6 +15,7 @@ use super::error::{CliError, CliResult, Exit};
 use super::inputs::read_capped;
 use super::output::{Format, Table, bytes, print_json, say};
 use super::{Env, list, text};
+use chimera_core::digest::Digest;
 use chimera_core::manifest::Manifest;
 use chimera_registry::{Inspection, MAX_COMPONENT_BYTES, Refusal};
 use chimera_sandbox::{Compiler, Confinement, Sandbox, SandboxConfig};
@@ -92,7 +94,9 @@ async fn install(env: &Env, what: &Path) -> CliResult {
     // Without a server there is no point in building first.
     let client = env.client()?;
     let component = component(what, &sandbox(env.config()?.sandbox_confinement.value)?).await?;
-    let done = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes).await?;
+    let digest = Digest::of(&component.bytes);
+    let sending = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes);
+    let done = compiling::told_by_server(&client, &digest, sending).await?;
     env.show(&done, |done| {
         let skill =
             ["/skill", "/version", ""].iter().find(|at| !text(done, &format!("{at}/name")).is_empty()).unwrap_or(&"");
