@@ -1,7 +1,7 @@
 //! The walls around a compiling child process.
 //!
 //! Called by the child itself before it reads the first byte from a stranger, and never undone: limits on memory, CPU and
-//! files, no descriptors but its three pipes, the lowest claim on the processor, death with its parent, and on Linux a list
+//! files, no descriptors but its three pipes, a lower claim on the processor, death with its parent, and on Linux a list
 //! of the system calls that compiling takes. Opening a file is answered with an error, since libraries try it in good
 //! faith; everything else that is not on the list (sockets, programs, processes, executable memory) ends the process.
 
@@ -9,8 +9,9 @@ use crate::config::Confinement;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::time::Duration;
 
-/// How urgent compiling is (`nice`): guests come first.
-const NICENESS: i32 = 10;
+/// How urgent compiling is (`nice`): guests come first, a third of the weight is left. With less, a busy machine would make
+/// an honest large component miss its wall limit.
+const NICENESS: i32 = 5;
 
 /// What a child may use.
 #[derive(Debug, Clone, Copy)]
