@@ -203,7 +203,6 @@ impl ChildRun<'_> {
             .env(CONFINEMENT_VARIABLE, self.config.confinement.name())
             .env(THREADS_VARIABLE, threads.to_string())
             .envs(self.attempt.map(|attempt| (ATTEMPT_VARIABLE, attempt.name())))
-            .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -212,7 +211,7 @@ impl ChildRun<'_> {
         let runtime = tokio::runtime::Handle::current();
         let (started, starting) = tokio::sync::oneshot::channel();
         let (over, is_over) = std::sync::mpsc::channel::<()>();
-        std::thread::Builder::new().name("chimera-compile".to_owned()).stack_size(128 << 10).spawn(move || {
+        std::thread::Builder::new().name("chimera-compile".to_owned()).stack_size(256 << 10).spawn(move || {
             let _inside = runtime.enter();
             let _ = started.send(command.spawn());
             // Ends with an error, when the other end is dropped.

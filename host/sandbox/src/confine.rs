@@ -169,6 +169,8 @@ mod system {
         libc::SYS_sysinfo,
     ];
 
+    /// The names of memory that the C library gives; some of them lack the constant.
+    const PR_SET_VMA: libc::c_int = 0x5356_4d41;
     /// The flags with which the C libraries start a thread of this process; other systems' bits set aside.
     const THREAD: u64 = (libc::CLONE_VM
         | libc::CLONE_FS
@@ -201,7 +203,7 @@ mod system {
         // Threads, and no processes.
         rules.insert(libc::SYS_clone, vec![one(argument(0, Length::Qword, Is::MaskedEq(!DETACHED), THREAD)?)?]);
         // The names of threads and of memory.
-        let names = [libc::PR_SET_NAME, libc::PR_SET_VMA]
+        let names = [libc::PR_SET_NAME, PR_SET_VMA]
             .map(|what| one(argument(0, Length::Dword, Is::Eq, u64::from(what.unsigned_abs()))?));
         rules.insert(libc::SYS_prctl, names.into_iter().collect::<Result<_, _>>()?);
         // Limits are read, not set.
