@@ -286,6 +286,42 @@ fn engine_hash(engine: &Engine) -> [u8; 32] {
     feed.0.finalize().into()
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{Digest, DiskCache, Path, PathBuf, TAG_BYTES};
+    use std::os::unix::fs::FileExt as _;
+
+    /// The cache of an engine with the settings of this version.
+    pub struct Cache(DiskCache);
+
+    impl Cache {
+        /// Opens a folder.
+        pub fn open(folder: &Path) -> Result<Self, String> {
+            let engine = crate::engine::compiling().map_err(|e| e.message)?;
+            DiskCache::open(folder, &engine, 1 << 20, 1 << 30).map(Self).map_err(|e| e.message)
+        }
+
+        /// Keeps bytes as machine code.
+        pub fn put(&self, digest: &Digest, code: &[u8]) -> Result<(), String> {
+            self.0.put(digest, code).map_err(|e| e.to_string())
+        }
+
+        /// The code that would be loaded, read through the descriptor that was verified.
+        pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+            let file = self.0.get(digest)?.file;
+            let length = usize::try_from(file.metadata().ok()?.len()).ok()?.checked_sub(TAG_BYTES)?;
+            let mut code = vec![0; length];
+            file.read_exact_at(&mut code, 0).ok()?;
+            Some(code)
+        }
+
+        /// Where an entry is.
+        pub fn path(&self, digest: &Digest) -> PathBuf {
+            self.0.path.join(self.0.name(digest))
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "cache_tests.rs"]
 mod tests;

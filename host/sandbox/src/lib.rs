@@ -35,6 +35,13 @@ mod state;
 mod tag;
 mod wasi;
 
+/// A way to the cache for its fuzz target.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::cache::fuzzing::Cache;
+}
+
 pub use attempt::check_confinement;
 pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
