@@ -179,11 +179,13 @@ fn cold_start(args: &ColdStartArgs) -> Result<Sample, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("no threads could be started: {error}"))?;
-    let start = Instant::now();
-    let config = SandboxConfig { cache_dir: Some(args.cache.clone()), ..SandboxConfig::default() };
-    let sandbox = Sandbox::new(config).map_err(|error| error.message)?;
-    let built = start.elapsed();
     runtime.block_on(async {
+        let start = Instant::now();
+        let config = SandboxConfig { cache_dir: Some(args.cache.clone()), ..SandboxConfig::default() };
+        // On a thread for blocking work, as the server does.
+        let building = tokio::task::spawn_blocking(move || Sandbox::new(config)).await;
+        let sandbox = building.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+        let built = start.elapsed();
         let prepared = sandbox.prepare_cached(&digest).await.ok_or("it is not in the cache")?;
         let loaded = start.elapsed();
         let request = RunRequest {
