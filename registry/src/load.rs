@@ -7,7 +7,7 @@ use crate::Registry;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ports::{PortError, PortErrorKind};
 use chimera_core::skill::{SkillName, SkillRef, SkillState, SkillVersion};
-use chimera_sandbox::Prepared;
+use chimera_sandbox::{Compiling, Prepared};
 use semver::VersionReq;
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +64,11 @@ impl Registry {
     pub(crate) async fn find(&self, skill: &SkillRef) -> Result<Option<SkillVersion>, PortError> {
         let versions = self.truth.skills(Some(&skill.name)).await?;
         Ok(versions.into_iter().find(|version| version.skill == *skill))
+    }
+
+    /// What is being compiled now, and how far it is.
+    pub fn compiling(&self) -> Vec<Compiling> {
+        self.sandbox.compiling()
     }
 
     async fn prepare(&self, skill: &SkillRef) -> Result<Arc<Prepared>, Failure> {

@@ -15,9 +15,9 @@ const INSTRUMENTATION: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-cov
     -Ccodegen-units=1 --cfg fuzzing";
 
 /// Targets that need the core alone: built in a minute.
-const CORE: &[&str] = &["ledger", "machine", "manifest", "template"];
+const CORE: &[&str] = &["ledger", "machine", "manifest", "payload", "template"];
 /// Targets that need more of the host, and with it wasmtime.
-const HOST: &[&str] = &["campaign_file", "inspect"];
+const HOST: &[&str] = &["cache_entry", "campaign_file", "custom_section", "inspect"];
 
 /// How much is fuzzed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,31 +1,40 @@
 //! Compiled components on disk, authenticated.
 //!
-//! Loading machine code is running it, so an entry is used only if its MAC, made with a key that never leaves the folder,
-//! fits the component's digest, the engine's settings and the code. Anything else is ignored and compiled again. The
-//! folder is 0700 and belongs to the sandbox alone. Called when a component is prepared.
+//! Loading machine code is running it, so an entry is used only if its tag, made with a key that never leaves the folder,
+//! fits the component's digest, the engine's settings and every byte of the code. It is opened once, looked at and read
+//! through that one descriptor, and loaded through it too: there is no second look by name that could find another file.
+//! Anything else is thrown away and compiled again. The folder is 0700 and belongs to the sandbox alone. Called when a
+//! component is prepared.
 
 use crate::config::SandboxError;
+use crate::tag::{EntryKey, KEY_BYTES, TAG_BYTES};
 use chimera_core::digest::Digest;
-use hmac::{Hmac, KeyInit, Mac};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use sha2::{Digest as _, Sha256};
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use wasmtime::Engine;
 
-const MAC_BYTES: usize = 32;
-/// One block of the hash: the length that HMAC takes as it is.
-const KEY_BYTES: usize = 64;
 const KEY_FILE: &str = "key";
+const EXTENSION: &str = "cwasm";
+/// What a file is called until it is whole.
+const HALF_WRITTEN_PREFIX: &str = ".tmp";
 /// A file that has been half written for so long is nobody's any more.
 const HALF_WRITTEN: Duration = Duration::from_secs(3600);
+/// Whatever is found under the name: no symbolic link is followed, and opening a pipe or a terminal does not wait.
+const LOOK: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A folder of compiled components.
 pub(crate) struct DiskCache {
-    folder: PathBuf,
+    path: PathBuf,
+    /// The folder itself: entries are found in it whatever becomes of its path.
+    folder: OwnedFd,
     key: [u8; KEY_BYTES],
     /// Hash of the engine's version and settings: code made for others is never loaded.
     engine: [u8; 32],
@@ -35,114 +44,231 @@ pub(crate) struct DiskCache {
     max_total: u64,
 }
 
+/// An entry whose bytes are known to be those that this sandbox wrote: the machine code, and a tag after it.
+pub(crate) struct Entry {
+    pub(crate) file: File,
+}
+
+/// Why something in the folder is not used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Unfit {
+    #[error("is not a plain file")]
+    Kind,
+    #[error("belongs to somebody else, or others may write it")]
+    Owner,
+    #[error("has a second name")]
+    Linked,
+    #[error("is not of a length that this sandbox writes")]
+    Length,
+    #[error("was not written by this sandbox")]
+    Tag,
+    #[error("cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
+}
+
 impl DiskCache {
     /// Opens the folder, making it and its key if they are not there.
-    pub(crate) fn open(folder: &Path, engine: &Engine, max_bytes: u64, max_total: u64) -> Result<Self, SandboxError> {
-        let refused = |what: &str, e: &dyn std::fmt::Display| {
-            SandboxError::cache(format!("{what} {} cannot be used: {e}", folder.display()))
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|e| refused("the folder for compiled skills", &e))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-            .map_err(|e| refused("the folder for compiled skills", &e))?;
-        let key = key(folder).map_err(|e| refused("the key of the folder for compiled skills", &e))?;
-        let cache = Self { folder: folder.to_owned(), key, engine: engine_hash(engine), max_bytes, max_total };
+    pub(crate) fn open(path: &Path, engine: &Engine, max_bytes: u64, max_total: u64) -> Result<Self, SandboxError> {
+        let refused =
+            |what: &str, e: io::Error| SandboxError::cache(format!("{what} {} cannot be used: {e}", path.display()));
+        let folder = open_folder(path).map_err(|e| refused("the folder for compiled skills", e))?;
+        let key = key(&folder).map_err(|e| refused("the key of the folder for compiled skills", e))?;
+        let cache = Self { path: path.to_owned(), folder, key, engine: engine_hash(engine), max_bytes, max_total };
         cache.prune();
         Ok(cache)
     }
 
     /// The compiled component, if there is one that this sandbox wrote for this engine.
-    pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let path = self.path(digest);
-        if fs::metadata(&path).ok()?.len() > self.max_bytes + MAC_BYTES as u64 {
-            return None;
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Entry> {
+        let name = self.name(digest);
+        let unfit = match rustix::fs::openat(&self.folder, &name, LOOK, Mode::empty()) {
+            Ok(found) => match self.verified(digest, File::from(found)) {
+                Ok(entry) => return Some(entry),
+                Err(unfit) => unfit,
+            },
+            Err(rustix::io::Errno::NOENT) => return None,
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => Unfit::Kind,
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Unfit::Owner,
+            // Nothing is known about the entry: it may be good when there are descriptors or memory again.
+            Err(e) => {
+                tracing::warn!(entry = name, "a compiled skill cannot be opened: {e}; compiling it again");
+                return None;
+            }
+        };
+        tracing::warn!(entry = name, "a compiled skill in the cache {unfit}; it is removed and compiled again");
+        self.remove(&name);
+        None
+    }
+
+    /// Looks at the file and at every byte in it.
+    fn verified(&self, digest: &Digest, file: File) -> Result<Entry, Unfit> {
+        let found = rustix::fs::fstat(&file).map_err(|e| Unfit::Unreadable(e.kind()))?;
+        is_ours_alone(&found)?;
+        let longest = self.max_bytes.saturating_add(TAG_BYTES as u64);
+        let length =
+            u64::try_from(found.st_size).ok().filter(|length| (TAG_BYTES as u64 + 1..=longest).contains(length));
+        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or(Unfit::Length)?;
+        match self.entry_key(digest).fits(&file, length) {
+            Ok(true) => {}
+            Ok(false) => return Err(Unfit::Tag),
+            Err(e) => return Err(Unfit::Unreadable(e.kind())),
         }
-        let mut entry = fs::read(&path).ok()?;
-        let (mac, code) = entry.split_at_checked(MAC_BYTES)?;
-        if self.mac(digest, code).verify_slice(mac).is_err() {
-            tracing::warn!(path = %path.display(), "a compiled skill was not written by this sandbox; compiling it again");
-            let _ = fs::remove_file(&path);
-            return None;
-        }
-        entry.drain(..MAC_BYTES);
         // Its time is when it was last used: what nobody uses any more goes first.
-        let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        Some(entry)
+        let now = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        };
+        let _ = rustix::fs::futimens(&file, &now);
+        Ok(Entry { file })
     }
 
     /// Keeps a compiled component; written beside its place and moved there, so that nobody reads half of it.
     pub(crate) fn put(&self, digest: &Digest, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&self.mac(digest, code).finalize().into_bytes())?;
+        let tag = self.entry_key(digest).tag(code);
+        let half = HalfWritten::new(&self.folder, Mode::RUSR)?;
+        let mut file = &half.file;
         file.write_all(code)?;
-        file.persist(self.path(digest)).map_err(|e| e.error)?;
+        file.write_all(&tag)?;
+        half.publish(&self.name(digest))?;
         self.prune();
         Ok(())
+    }
+
+    /// Takes a name out of the folder; what it pointed to elsewhere stays. A folder is removed only if it is empty.
+    fn remove(&self, name: &str) {
+        let removed = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())
+            .or_else(|_| rustix::fs::unlinkat(&self.folder, name, AtFlags::REMOVEDIR));
+        if let Err(e) = removed
+            && e != rustix::io::Errno::NOENT
+        {
+            tracing::warn!(entry = name, folder = %self.path.display(), "it cannot be removed: {e}; remove it by hand");
+        }
     }
 
     /// Removes what was not used for longest until the rest fits, and halves of entries that a killed process left. What
     /// is removed is compiled again when it is wanted, so nothing here is an error.
     fn prune(&self) {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
             let Ok(used) = metadata.modified() else { continue };
-            if path.extension().is_some_and(|extension| extension == "cwasm") {
-                entries.push((used, metadata.len(), path));
-            } else if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp"))
-                && used.elapsed().is_ok_and(|age| age > HALF_WRITTEN)
-            {
-                let _ = fs::remove_file(path);
+            if name.strip_suffix(EXTENSION).is_some_and(|stem| stem.ends_with('.')) {
+                entries.push((used, metadata.len(), name));
+            } else if name.starts_with(HALF_WRITTEN_PREFIX) && used.elapsed().is_ok_and(|age| age > HALF_WRITTEN) {
+                self.remove(&name);
             }
         }
         entries.sort_unstable();
         let mut total: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
         // The newest stays even if it alone is too much: it is the one that is wanted now.
         entries.pop();
-        for (_, bytes, path) in entries {
+        for (_, bytes, name) in entries {
             if total <= self.max_total {
                 return;
             }
-            let _ = fs::remove_file(path);
+            self.remove(&name);
             total -= bytes;
         }
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{}-{}.cwasm", digest.hex(), hex::encode(&self.engine[..8])))
+    fn name(&self, digest: &Digest) -> String {
+        format!("{}-{}.{EXTENSION}", digest.hex(), hex::encode(&self.engine[..8]))
     }
 
-    fn mac(&self, digest: &Digest, code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new(&self.key.into());
-        mac.update(b"chimera compiled skill 1");
-        mac.update(&self.engine);
-        mac.update(digest.as_bytes());
-        mac.update(code);
-        mac
+    fn entry_key(&self, digest: &Digest) -> EntryKey {
+        EntryKey::new(&self.key, &self.engine, digest)
     }
 }
 
-/// The folder's key; made once, by whoever comes first.
-fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let path = folder.join(KEY_FILE);
-    if !path.exists() {
-        let mut fresh = [0; KEY_BYTES];
-        getrandom::fill(&mut fresh).map_err(|e| io::Error::other(e.to_string()))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(&fresh)?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(&path) {
-            Ok(_) => {}
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e.error),
-        }
+/// Is it a plain file that nobody else can change? One that was thrown out since it was opened has no name left.
+fn is_ours_alone(found: &Stat) -> Result<(), Unfit> {
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Err(Unfit::Kind);
     }
-    let found = fs::read(&path)?;
-    found.try_into().map_err(|_| io::Error::other(format!("{} is not a key; delete it", path.display())))
+    let others = Mode::WGRP | Mode::WOTH;
+    if found.st_uid != rustix::process::geteuid().as_raw() || Mode::from_raw_mode(found.st_mode).intersects(others) {
+        return Err(Unfit::Owner);
+    }
+    if found.st_nlink > 1 {
+        return Err(Unfit::Linked);
+    }
+    Ok(())
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    if rustix::fs::fstat(&folder)?.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to somebody else"));
+    }
+    rustix::fs::fchmod(&folder, Mode::RWXU)?;
+    Ok(folder)
+}
+
+/// The folder's key; made once, by whoever comes first.
+fn key(folder: &OwnedFd) -> io::Result<[u8; KEY_BYTES]> {
+    let found = match rustix::fs::openat(folder, KEY_FILE, LOOK, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => {
+            make_key(folder)?;
+            rustix::fs::openat(folder, KEY_FILE, LOOK, Mode::empty())?
+        }
+        found => found?,
+    };
+    let unfit = |why: &dyn std::fmt::Display| io::Error::other(format!("the file `{KEY_FILE}` {why}; delete it"));
+    let stat = rustix::fs::fstat(&found)?;
+    is_ours_alone(&stat).map_err(|e| unfit(&e))?;
+    if stat.st_size != KEY_BYTES as i64 {
+        return Err(unfit(&"is not a key"));
+    }
+    // Made by an older version or copied: nobody else reads it from here on.
+    rustix::fs::fchmod(&found, Mode::RUSR | Mode::WUSR)?;
+    let mut key = [0; KEY_BYTES];
+    File::from(found).read_exact(&mut key)?;
+    Ok(key)
+}
+
+fn make_key(folder: &OwnedFd) -> io::Result<()> {
+    let mut fresh = [0; KEY_BYTES];
+    getrandom::fill(&mut fresh).map_err(|e| io::Error::other(e.to_string()))?;
+    let half = HalfWritten::new(folder, Mode::RUSR | Mode::WUSR)?;
+    let mut file = &half.file;
+    file.write_all(&fresh)?;
+    file.sync_all()?;
+    match rustix::fs::linkat(folder, &half.name, folder, KEY_FILE, AtFlags::empty()) {
+        // Another process was first: its key is the one.
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A file that is not yet in its place; gone again when it never gets there.
+struct HalfWritten<'folder> {
+    folder: &'folder OwnedFd,
+    name: String,
+    file: File,
+}
+
+impl<'folder> HalfWritten<'folder> {
+    fn new(folder: &'folder OwnedFd, mode: Mode) -> io::Result<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+        let name = format!("{HALF_WRITTEN_PREFIX}-{}", hex::encode(random));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(folder.as_fd(), &name, flags, mode)?);
+        Ok(Self { folder, name, file })
+    }
+
+    fn publish(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(self.folder, &self.name, self.folder, name)?)
+    }
+}
+
+impl Drop for HalfWritten<'_> {
+    fn drop(&mut self) {
+        // After it was published there is nothing under this name.
+        let _ = rustix::fs::unlinkat(self.folder, &self.name, AtFlags::empty());
+    }
 }
 
 fn engine_hash(engine: &Engine) -> [u8; 32] {
@@ -160,66 +286,42 @@ fn engine_hash(engine: &Engine) -> [u8; 32] {
     feed.0.finalize().into()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{Digest, DiskCache, Path, PathBuf, TAG_BYTES};
+    use std::os::unix::fs::FileExt as _;
 
-    fn open(folder: &Path) -> DiskCache {
-        DiskCache::open(folder, &crate::engine::compiling().unwrap(), 1 << 20, 1 << 20).unwrap()
-    }
+    /// The cache of an engine with the settings of this version.
+    pub struct Cache(DiskCache);
 
-    #[test]
-    fn an_entry_comes_back_only_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = open(folder.path());
-        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        cache.put(&one, b"code").unwrap();
-        assert_eq!(open(folder.path()).get(&one).as_deref(), Some(&b"code"[..]), "the key is kept");
-        assert_eq!(cache.get(&two), None);
-
-        fs::copy(cache.path(&one), cache.path(&two)).unwrap();
-        assert_eq!(cache.get(&two), None, "another component's code is not loaded");
-
-        let mut bytes = fs::read(cache.path(&one)).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(cache.path(&one), bytes).unwrap();
-        assert_eq!(cache.get(&one), None, "changed code is not loaded");
-        assert!(!cache.path(&one).exists());
-        fs::write(cache.path(&one), b"short").unwrap();
-        assert_eq!(cache.get(&one), None);
-    }
-
-    #[test]
-    fn what_was_not_used_for_longest_goes_when_there_is_too_much() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = DiskCache { max_total: 2 * (MAC_BYTES as u64 + 100), ..open(folder.path()) };
-        let digests = [Digest::of(b"one"), Digest::of(b"two"), Digest::of(b"three")];
-        let aged = |path: &Path, seconds: u64| {
-            let then = SystemTime::now() - Duration::from_secs(seconds);
-            fs::File::open(path).unwrap().set_modified(then).unwrap();
-        };
-        for (digest, age) in digests.iter().zip([200, 100]) {
-            cache.put(digest, &[7; 100]).unwrap();
-            aged(&cache.path(digest), age);
+    impl Cache {
+        /// Opens a folder.
+        pub fn open(folder: &Path) -> Result<Self, String> {
+            let engine = crate::engine::compiling().map_err(|e| e.message)?;
+            DiskCache::open(folder, &engine, 1 << 20, 1 << 30).map(Self).map_err(|e| e.message)
         }
-        assert!(cache.get(&digests[0]).is_some(), "both fit; and now it is the one used last");
-        let (old, fresh) = (folder.path().join(".tmpold"), folder.path().join(".tmpfresh"));
-        fs::write(&old, b"half").unwrap();
-        fs::write(&fresh, b"half").unwrap();
-        aged(&old, 2 * HALF_WRITTEN.as_secs());
-        cache.put(&digests[2], &[7; 100]).unwrap();
-        let there: Vec<bool> = digests.iter().map(|digest| cache.get(digest).is_some()).collect();
-        assert_eq!(there, [true, false, true]);
-        assert_eq!((old.exists(), fresh.exists()), (false, true), "somebody may be writing the fresh one");
-        assert!(folder.path().join(KEY_FILE).exists());
-    }
 
-    #[test]
-    fn folder_and_key_are_the_owners_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let _ = open(folder.path());
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(folder.path()), 0o700);
-        assert_eq!(mode(&folder.path().join(KEY_FILE)), 0o600);
+        /// Keeps bytes as machine code.
+        pub fn put(&self, digest: &Digest, code: &[u8]) -> Result<(), String> {
+            self.0.put(digest, code).map_err(|e| e.to_string())
+        }
+
+        /// The code that would be loaded, read through the descriptor that was verified.
+        pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+            let file = self.0.get(digest)?.file;
+            let length = usize::try_from(file.metadata().ok()?.len()).ok()?.checked_sub(TAG_BYTES)?;
+            let mut code = vec![0; length];
+            file.read_exact_at(&mut code, 0).ok()?;
+            Some(code)
+        }
+
+        /// Where an entry is.
+        pub fn path(&self, digest: &Digest) -> PathBuf {
+            self.0.path.join(self.0.name(digest))
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -26,6 +26,8 @@ pub struct SandboxConfig {
     pub max_cache_bytes: u64,
     /// Where components are compiled.
     pub compiler: Compiler,
+    /// What stands around a compiling child process.
+    pub confinement: Confinement,
     /// Largest JSON text that is passed into or out of a guest in one piece.
     pub payload_bytes: usize,
     /// Compiled components kept in memory, least recently used out first.
@@ -45,6 +47,7 @@ impl Default for SandboxConfig {
             max_compiled_bytes: 512 << 20,
             max_cache_bytes: 4 << 30,
             compiler: Compiler::InProcess,
+            confinement: Confinement::default(),
             payload_bytes: 1 << 20,
             prepared_in_memory: 64,
             tick: Duration::from_millis(10),
@@ -58,9 +61,38 @@ pub enum Compiler {
     /// On a thread of this process: quick to start, but a component that takes too long cannot be stopped, only given
     /// up. For tests and for skills that the operator wrote.
     InProcess,
-    /// In a child process (`<this program> compile-component`, which calls [`crate::compile_child_main`]) with limits on
-    /// address space and CPU time, killed when its time is over. For components of strangers.
+    /// In a child process (`<this program> compile-component`, which calls [`crate::compile_child_main`]), confined by
+    /// [`SandboxConfig::confinement`] and killed when its time is over. For components of strangers.
     Child(PathBuf),
+}
+
+/// What stands around a compiling child process, besides the limits on memory, time and files that always do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confinement {
+    /// On Linux only the system calls that compiling takes (seccomp), and no compiling where the kernel cannot promise
+    /// that. On systems that know no such filter: the limits alone.
+    #[default]
+    WhereKnown,
+    /// The filter, or no compiling.
+    Required,
+    /// The limits alone. For kernels without seccomp, when every author is trusted.
+    LimitsOnly,
+}
+
+impl Confinement {
+    /// Its name in configuration files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WhereKnown => "where-known",
+            Self::Required => "required",
+            Self::LimitsOnly => "limits-only",
+        }
+    }
+
+    /// The one with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::WhereKnown, Self::Required, Self::LimitsOnly].into_iter().find(|it| it.name() == name)
+    }
 }
 
 /// A sandbox that could not be built.

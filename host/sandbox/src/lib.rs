@@ -15,10 +15,12 @@
 
 mod admission;
 mod answer;
+mod attempt;
 mod cache;
 mod calls;
 mod compile;
 mod config;
+mod confine;
 mod contract;
 mod engine;
 pub mod floor;
@@ -27,16 +29,27 @@ mod limiter;
 mod link;
 mod logs;
 mod prepared;
+mod progress;
 mod recorder;
 mod run;
 mod sandbox;
 mod state;
+mod tag;
 mod wasi;
 
-pub use compile::compile_child_main;
-pub use config::{Compiler, SandboxConfig, SandboxError, SandboxErrorKind};
+/// A way to the cache for its fuzz target.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::cache::fuzzing::Cache;
+}
+
+pub use attempt::check_confinement;
+pub use compile::{compile_child_main, confined_child};
+pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
 pub use logs::LogLine;
 pub use prepared::Prepared;
+pub use progress::{CompileStage, Compiling};
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};
 pub use sandbox::Sandbox;
 

@@ -4,18 +4,20 @@
 //! compiled. It never keeps a failed one. Called by the executor, the registry, the judge and the CLI.
 
 use crate::admission::Places;
-use crate::cache::DiskCache;
+use crate::cache::{DiskCache, Entry};
 use crate::compile;
 use crate::config::{SandboxConfig, SandboxError};
 use crate::engine;
 use crate::link::Linkers;
 use crate::prepared::Prepared;
+use crate::progress::{CompileStage, Compiling, Progress};
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -31,14 +33,34 @@ pub(crate) struct Inner {
     linkers: Linkers,
     cache: Option<DiskCache>,
     prepared: Mutex<Recent>,
+    /// Components on their way from the disk cache.
+    loads: Mutex<HashMap<Digest, Load>>,
+    /// Components on their way from their bytes.
     flights: Mutex<HashMap<Digest, Flight>>,
     /// Places for running guests.
     pub(crate) places: Places,
-    /// Compiling is heavy: one at a time leaves a core for everything else.
-    compiling: Semaphore,
+    lanes: Lanes,
+    progress: Progress,
+}
+
+/// Compiling is heavy: one at a time leaves a core for everything else. But what takes a moment does not queue behind what
+/// takes ten seconds.
+struct Lanes {
+    small: Semaphore,
+    large: Semaphore,
+}
+
+impl Lanes {
+    /// Components up to this size compile within a second or two.
+    const SMALL: usize = 2 << 20;
+
+    fn of(&self, bytes: usize) -> &Semaphore {
+        if bytes <= Self::SMALL { &self.small } else { &self.large }
+    }
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Arc<Prepared>, Failure>>>;
+type Load = Shared<BoxFuture<'static, Option<Arc<Prepared>>>>;
 
 /// Prepared components, each with the time of its last use (a count).
 #[derive(Default)]
@@ -87,8 +109,10 @@ impl Sandbox {
         };
         Ok(Self(Arc::new(Inner {
             places: Places::new(engine::runs(&config), engine::callees(&config)),
-            compiling: Semaphore::new(1),
+            lanes: Lanes { small: Semaphore::new(1), large: Semaphore::new(1) },
+            progress: Progress::default(),
             prepared: Mutex::default(),
+            loads: Mutex::default(),
             flights: Mutex::default(),
             config,
             engine,
@@ -111,7 +135,8 @@ impl Sandbox {
     /// Permanent failures `compile-failed` (too large, not a valid component, not its digest, over the compiler's limits)
     /// and `link-failed` (exports no served world, or imports something that is not served).
     pub async fn prepare(&self, digest: &Digest, wasm: &[u8]) -> Result<Arc<Prepared>, Failure> {
-        if let Some(prepared) = self.prepared(digest) {
+        // What is cached under the digest was made from the bytes that have it: these here need not even be looked at.
+        if let Some(prepared) = self.prepare_cached(digest).await {
             return Ok(prepared);
         }
         let max = self.0.config.max_component_bytes;
@@ -120,6 +145,11 @@ impl Sandbox {
             return Err(Failure::new(FailureKind::Permanent, codes::COMPILE, message));
         }
         self.flight(*digest, wasm).await
+    }
+
+    /// What is being compiled now, and how far it is.
+    pub fn compiling(&self) -> Vec<Compiling> {
+        self.0.progress.all()
     }
 
     /// The component, if it is prepared and in memory.
@@ -132,12 +162,30 @@ impl Sandbox {
         if let Some(prepared) = self.prepared(digest) {
             return Some(prepared);
         }
-        let (inner, digest) = (self.0.clone(), *digest);
-        let loading = tokio::task::spawn_blocking(move || inner.load_cached(&digest));
-        match loading.await {
-            Ok(Some(Ok(prepared))) => Some(self.0.keep(prepared)),
-            _ => None,
+        self.0.cache.as_ref()?;
+        self.load(*digest).await
+    }
+
+    /// Everybody who asks for the same component waits for the same load.
+    fn load(&self, digest: Digest) -> Load {
+        let mut loads = locked(&self.0.loads);
+        if let Some(load) = loads.get(&digest) {
+            return load.clone();
         }
+        // Weak: what waits in the map must not keep the map's owner alive when its runtime is gone.
+        let (inner, outer) = (self.0.clone(), Arc::downgrade(&self.0));
+        let work = tokio::task::spawn_blocking(move || inner.load_cached(&digest)?.ok().map(|found| inner.keep(found)));
+        let load = work
+            .map(move |joined| {
+                if let Some(outer) = outer.upgrade() {
+                    locked(&outer.loads).remove(&digest);
+                }
+                joined.ok().flatten()
+            })
+            .boxed()
+            .shared();
+        loads.insert(digest, load.clone());
+        load
     }
 
     fn flight(&self, digest: Digest, wasm: &[u8]) -> Flight {
@@ -146,7 +194,7 @@ impl Sandbox {
             return flight.clone();
         }
         let (inner, wasm) = (self.0.clone(), Arc::<[u8]>::from(wasm));
-        let outer = self.0.clone();
+        let outer = Arc::downgrade(&self.0);
         let work = tokio::spawn(async move {
             let result = inner.load(digest, wasm).await;
             locked(&inner.flights).remove(&digest);
@@ -156,7 +204,9 @@ impl Sandbox {
             .map(move |joined| {
                 joined.unwrap_or_else(|_| {
                     // It panicked and could not tidy up after itself: the next one to ask starts afresh.
-                    locked(&outer.flights).remove(&digest);
+                    if let Some(outer) = outer.upgrade() {
+                        locked(&outer.flights).remove(&digest);
+                    }
                     Err(Failure::new(FailureKind::Permanent, codes::COMPILE, "the compiler gave up on the component"))
                 })
             })
@@ -175,30 +225,36 @@ impl Inner {
     }
 
     async fn load(self: &Arc<Self>, digest: Digest, wasm: Arc<[u8]>) -> Result<Arc<Prepared>, Failure> {
+        let telling = self.progress.begin(digest, wasm.len());
         let (inner, bytes) = (self.clone(), wasm.clone());
         let cached = blocking(move || {
+            // Another flight may have landed since the caller looked.
+            if let Some(loaded) = inner.load_cached(&digest) {
+                return loaded.map(Some);
+            }
             if Digest::of(&bytes) != digest {
                 let message = format!("the bytes are not those of {digest}");
                 return Err(Failure::new(FailureKind::Permanent, codes::COMPILE, message));
             }
-            match inner.load_cached(&digest) {
-                Some(loaded) => loaded.map(Some),
-                None => compile::validate(&bytes).map(|()| None),
-            }
+            compile::validate(&bytes).map(|()| None)
         })
         .await?;
         if let Some(prepared) = cached {
             return Ok(self.keep(prepared));
         }
-        // The semaphore is never closed.
-        let _turn = self.compiling.acquire().await;
+        telling.stage(CompileStage::Waiting);
+        // The semaphores are never closed.
+        let turn = self.lanes.of(wasm.len()).acquire().await;
+        telling.stage(CompileStage::Compiling);
         let code = compile::compile(&self.engine, &self.config, wasm).await?;
+        drop(turn);
+        telling.stage(CompileStage::Keeping);
         let inner = self.clone();
         let prepared = blocking(move || {
             if let Some(Err(e)) = inner.cache.as_ref().map(|cache| cache.put(&digest, &code)) {
                 tracing::warn!(%digest, "the compiled skill cannot be kept: {e}");
             }
-            inner.link(digest, &code)
+            inner.link(digest, inner.load_compiled(&code))
         })
         .await?;
         Ok(self.keep(prepared))
@@ -206,12 +262,12 @@ impl Inner {
 
     /// The component as the disk cache has it; none if it has none that can be used.
     fn load_cached(&self, digest: &Digest) -> Option<Result<Prepared, Failure>> {
-        let code = self.cache.as_ref()?.get(digest)?;
-        Some(self.link(*digest, &code))
+        let entry = self.cache.as_ref()?.get(digest)?;
+        Some(self.link(*digest, self.load_entry(&entry)))
     }
 
-    fn link(&self, digest: Digest, code: &[u8]) -> Result<Prepared, Failure> {
-        let component = self.deserialize(code).map_err(|e| {
+    fn link(&self, digest: Digest, loaded: wasmtime::Result<Component>) -> Result<Prepared, Failure> {
+        let component = loaded.map_err(|e| {
             Failure::new(
                 FailureKind::Permanent,
                 codes::COMPILE,
@@ -222,12 +278,24 @@ impl Inner {
     }
 
     #[expect(unsafe_code, reason = "loading machine code is unsafe by nature; there is no other way to load it")]
-    fn deserialize(&self, code: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: `code` must be what `Engine::precompile_component` made. It comes from exactly two places: this
-        // process or its compiling child, a moment ago; or the disk cache, which gives only bytes whose MAC, made with a
-        // key that only this sandbox has, shows that it wrote them from one of the former for this very engine and
-        // digest. It is a copy in memory that nobody else can change.
+    fn load_compiled(&self, code: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: `code` must be what `Engine::precompile_component` made. It comes from this process or its compiling
+        // child, a moment ago, and is a copy in memory that nobody else can change.
         unsafe { Component::deserialize(&self.engine, code) }
+    }
+
+    #[expect(unsafe_code, reason = "loading machine code is unsafe by nature; there is no other way to load it")]
+    fn load_entry(&self, entry: &Entry) -> wasmtime::Result<Component> {
+        // The name of the open descriptor, not of the file: what is mapped is what was verified. The tag behind the code
+        // is no part of the ELF image and is ignored.
+        let fd = entry.file.as_raw_fd();
+        let path = if cfg!(target_os = "linux") { format!("/proc/self/fd/{fd}") } else { format!("/dev/fd/{fd}") };
+        // SAFETY: the file must hold what `Engine::precompile_component` made, and must not change while it is mapped.
+        // Its tag, made with a key that only this sandbox has, shows that it was written from the compiler's output for
+        // this very engine and digest. It is a plain file without a second name, in a folder with mode 0700, owned and
+        // writable by this user alone; this program replaces and removes entries, and never writes into one that has its
+        // name.
+        unsafe { Component::deserialize_file(&self.engine, path) }
     }
 }
 

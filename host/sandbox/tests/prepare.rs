@@ -33,6 +33,28 @@ async fn a_component_is_prepared_once_however_many_ask() {
     assert!(sandbox.prepared(&digest).is_some());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_at_once_share_one_compilation_and_one_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = echo();
+    let digest = Digest::of(&wasm);
+    let entry = |folder: &Path| {
+        let mut entries = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        entries.find(|file| file.path().extension().is_some_and(|extension| extension == "cwasm")).unwrap()
+    };
+    for round in ["compiled", "loaded"] {
+        let sandbox = cached(folder.path());
+        let asking = (0..50).map(|_| {
+            let (sandbox, wasm) = (sandbox.clone(), wasm.clone());
+            tokio::spawn(async move { sandbox.prepare(&digest, &wasm).await.unwrap() })
+        });
+        let prepared: Vec<_> =
+            futures::future::join_all(asking).await.into_iter().map(|joined| joined.unwrap()).collect();
+        assert!(prepared.iter().all(|one| Arc::ptr_eq(one, &prepared[0])), "{round} once");
+        assert!(entry(folder.path()).metadata().unwrap().len() > 0);
+    }
+}
+
 #[tokio::test]
 async fn memory_keeps_the_most_recently_used() {
     let config = SandboxConfig { prepared_in_memory: 2, max_concurrent: 4, ..SandboxConfig::default() };
@@ -68,11 +90,56 @@ async fn the_cache_outlives_the_process_and_is_not_trusted_when_touched() {
     let mut bytes = std::fs::read(&entry).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
+    // Entries are read-only for their owner too.
+    std::fs::remove_file(&entry).unwrap();
     std::fs::write(&entry, bytes).unwrap();
     let later = cached(folder.path());
     assert!(later.prepare_cached(&digest).await.is_none());
     prepare(&later, &wasm).await;
     assert!(cached(folder.path()).prepare_cached(&digest).await.is_some(), "compiled and kept again");
+}
+
+#[tokio::test]
+async fn whatever_lies_in_an_entrys_place_is_compiled_again_without_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = echo();
+    let digest = Digest::of(&wasm);
+    prepare(&cached(folder.path()), &wasm).await;
+    let entry = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "cwasm"))
+        .unwrap();
+    let good = std::fs::read(&entry).unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::write(&elsewhere, &good).unwrap();
+    type Put<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>);
+    let kinds: [Put<'_>; 6] = [
+        ("cut", Box::new(|at| std::fs::write(at, &good[..good.len() / 2]).unwrap())),
+        ("another format", Box::new(|at| std::fs::write(at, [&[0; 32][..], &good].concat()).unwrap())),
+        ("a link to the same bytes", Box::new(|at| std::os::unix::fs::symlink(&elsewhere, at).unwrap())),
+        ("a second name", Box::new(|at| std::fs::hard_link(&elsewhere, at).unwrap())),
+        ("a folder", Box::new(|at| std::fs::create_dir(at).unwrap())),
+        (
+            "a pipe",
+            Box::new(|at| {
+                use rustix::fs::{CWD, FileType, Mode, mknodat};
+                mknodat(CWD, at, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            }),
+        ),
+    ];
+    for (kind, put) in kinds {
+        std::fs::remove_file(&entry).unwrap();
+        put(&entry);
+        let sandbox = cached(folder.path());
+        let waited = tokio::time::timeout(Duration::from_secs(60), sandbox.prepare_cached(&digest)).await;
+        assert!(waited.expect(kind).is_none(), "{kind} was loaded");
+        let prepared = prepare(&sandbox, &wasm).await;
+        let report = sandbox.run(&prepared, request(json!(1), Limits::default()), HostPorts::deny_all()).await;
+        assert_eq!(output(&report), &json!(1), "{kind}");
+        assert_eq!(std::fs::read(&entry).unwrap(), good, "{kind}: the same is kept again");
+    }
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), good, "what was linked to is untouched");
 }
 
 async fn refusal(sandbox: &Sandbox, wasm: &[u8]) -> (String, String) {

@@ -6,6 +6,7 @@
 use chimera_core::campaign::DEFAULT_PLANNER;
 use chimera_core::skill::is_kebab_word;
 use chimera_mcp::{ServerCatalog, ServerConfig};
+use chimera_sandbox::Confinement;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -81,6 +82,8 @@ pub struct Config {
     pub workers: Setting<usize>,
     /// The shard whose queue this process serves.
     pub planner_id: Setting<String>,
+    /// What stands around the process that compiles skills.
+    pub sandbox_confinement: Setting<Confinement>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: Setting<String>,
     /// MCP servers by name, besides the bundled `social`, which one of that name replaces.
@@ -157,6 +160,7 @@ struct File {
     listen: Option<String>,
     workers: Option<usize>,
     planner_id: Option<String>,
+    sandbox_confinement: Option<String>,
     log: Option<String>,
     #[serde(default)]
     mcp: McpSection,
@@ -215,6 +219,7 @@ impl Config {
             listen: layers.listen(flags.listen, file.listen)?,
             workers: layers.workers(flags.workers, file.workers)?,
             planner_id: layers.planner_id(flags.planner_id, file.planner_id)?,
+            sandbox_confinement: layers.confinement(file.sandbox_confinement)?,
             log: layers
                 .text("log", "CHIMERA_LOG", flags.log, file.log)?
                 .unwrap_or(Setting::default(DEFAULT_LOG.into())),
@@ -231,6 +236,7 @@ impl Config {
             listen: Setting::default(DEFAULT_LISTEN),
             workers: Setting::default(default_workers()),
             planner_id: Setting::default(DEFAULT_PLANNER.to_owned()),
+            sandbox_confinement: Setting::default(Confinement::default()),
             log: Setting::default(DEFAULT_LOG.to_owned()),
             mcp_servers: BTreeMap::new(),
             file: None,
@@ -247,6 +253,7 @@ impl Config {
             row("listen", &self.listen, self.listen.value),
             row("workers", &self.workers, self.workers.value),
             row("planner_id", &self.planner_id, &self.planner_id.value),
+            row("sandbox_confinement", &self.sandbox_confinement, self.sandbox_confinement.value.name()),
             row("log", &self.log, &self.log.value),
         ];
         rows.extend(self.mcp_servers.iter().map(|(name, server)| {
@@ -417,6 +424,20 @@ impl Layers<'_> {
             from: setting.source,
             problem: format!("`{}` is not a shard's name: write 1 to 64 of a-z, 0-9 and `-`", setting.value),
         })
+    }
+
+    fn confinement(&self, file: Option<String>) -> Result<Setting<Confinement>, ConfigError> {
+        let Some(found) = self.text("sandbox_confinement", "CHIMERA_SANDBOX_CONFINEMENT", None, file)? else {
+            return Ok(Setting::default(Confinement::default()));
+        };
+        match Confinement::parse(&found.value) {
+            Some(value) => Ok(Setting { value, source: found.source }),
+            None => Err(ConfigError::Invalid {
+                name: "sandbox_confinement",
+                from: found.source,
+                problem: format!("`{}` is none; write where-known, required or limits-only", found.value),
+            }),
+        }
     }
 
     fn servers(

@@ -41,6 +41,16 @@ fn without_anything_the_defaults_hold() {
 }
 
 #[test]
+fn the_confinement_has_three_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |value| load(flags_in(folder.path()), &[("CHIMERA_SANDBOX_CONFINEMENT", value)]);
+    assert_eq!(with("limits-only").unwrap().sandbox_confinement.value, Confinement::LimitsOnly);
+    assert_eq!(with("").unwrap().sandbox_confinement.value, Confinement::WhereKnown);
+    let refused = with("none").unwrap_err().to_string();
+    assert!(refused.contains("limits-only") && refused.contains("CHIMERA_SANDBOX_CONFINEMENT"), "{refused}");
+}
+
+#[test]
 fn only_loopback_addresses_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     for bad in ["0.0.0.0:7700", "[::]:7700", "192.168.1.4:7700", "example.com:80", "7700", "127.0.0.1"] {

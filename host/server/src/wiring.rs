@@ -115,7 +115,7 @@ impl Platform {
         let blobs: Arc<dyn Blobs> = Arc::new(
             FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?,
         );
-        let sandbox = start_sandbox(data_dir, executable).await?;
+        let sandbox = start_sandbox(&config, data_dir, executable).await?;
         let index: Arc<dyn SkillIndex> = Arc::new(LexicalIndex::new());
         let memory: Arc<dyn MemoryIndex> = Arc::new(LexicalMemory::new());
         let registry =
@@ -173,10 +173,11 @@ fn port(what: &'static str, error: PortError) -> StartError {
 }
 
 /// Building the engine takes a while: not on the runtime's own threads.
-async fn start_sandbox(data_dir: &Path, executable: PathBuf) -> Result<Sandbox, StartError> {
+async fn start_sandbox(config: &Config, data_dir: &Path, executable: PathBuf) -> Result<Sandbox, StartError> {
     let config = SandboxConfig {
         cache_dir: Some(data_dir.join("cache")),
         compiler: Compiler::Child(executable),
+        confinement: config.sandbox_confinement.value,
         ..SandboxConfig::default()
     };
     let built = tokio::task::spawn_blocking(move || Sandbox::new(config)).await;

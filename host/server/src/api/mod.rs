@@ -309,6 +309,9 @@ fn skill_endpoints() -> Vec<Endpoint> {
             .does("Installs a component; 200 when the same bytes were there, 422 with rule, evidence and fix when refused")
             .takes_bytes("application/wasm", chimera_registry::MAX_COMPONENT_BYTES + 1)
             .gives(201, "`{skill, outcome, approval, warnings}`"),
+        Endpoint::get("/api/v1/skills/compiling", Operator, skills::compiling)
+            .does("What is being compiled now")
+            .gives(200, "`{compiling: [{digest, bytes, stage: validating, waiting, compiling or keeping, seconds}]}`"),
         Endpoint::get("/api/v1/skills/{namespace}/{name}", Operator, skills::show)
             .does("One skill: its versions with their manifests, and its grants")
             .gives(200, "`{name, versions, grants}`"),

@@ -49,6 +49,19 @@ pub(super) async fn install(
     Ok((status, Json(body)))
 }
 
+/// `GET /api/v1/skills/compiling`
+pub(super) async fn compiling(State(state): State<AppState>) -> Json<Value> {
+    let all = state.handles().registry.compiling();
+    let all: Vec<Value> = all
+        .iter()
+        .map(|it| {
+            let seconds = it.since.elapsed().as_secs();
+            json!({ "digest": it.digest.to_string(), "bytes": it.bytes, "stage": it.stage, "seconds": seconds })
+        })
+        .collect();
+    Json(json!({ "compiling": all }))
+}
+
 fn refused(error: InstallError) -> Problem {
     match error {
         InstallError::Refused(refusal) => refusal_problem(&refusal),

@@ -576,6 +576,7 @@ async fn a_component_that_is_none_is_refused_with_rule_evidence_and_fix() {
     }
     assert_eq!(api.get("/api/v1/skills/acme/none").await.status, StatusCode::NOT_FOUND);
     assert_eq!(api.get("/api/v1/search?q=trends").await.json(), json!({ "hits": [] }));
+    assert_eq!(api.get("/api/v1/skills/compiling").await.json(), json!({ "compiling": [] }));
     api.end().await;
 }
 

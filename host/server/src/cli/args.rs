@@ -85,6 +85,20 @@ pub(crate) enum Command {
     /// Compile a component read from standard input; started by the sandbox, in a process with limits of its own
     #[command(hide = true)]
     CompileComponent,
+    /// One cold start of a compiled component, measured; started by the benchmark
+    #[command(hide = true)]
+    ColdStart(ColdStartArgs),
+}
+
+/// `chimera cold-start`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ColdStartArgs {
+    /// The folder of compiled components
+    pub(crate) cache: PathBuf,
+    /// The component's digest
+    pub(crate) digest: String,
+    /// Its input, as JSON
+    pub(crate) input: String,
 }
 
 /// `chimera demo`

@@ -10,6 +10,7 @@ use super::output::{Format, Style, Table, bytes, print_json, say};
 use super::skill::guest::{self, TARGET, TargetState};
 use crate::config::Config;
 use crate::folder::{self, shell_word};
+use chimera_sandbox::Confinement;
 use serde::Serialize;
 use serde_json::json;
 use std::io::ErrorKind;
@@ -59,6 +60,7 @@ pub(super) async fn run(env: Env) -> CliResult {
     let held = look_at_lock(&folder);
     let mut checks = vec![data_folder(&folder), lock(&held), server(&config, &held).await, disk(&folder)];
     checks.extend(kernel());
+    checks.push(compiling(config.sandbox_confinement.value).await);
     checks.push(target().await);
     let has_failed = checks.iter().any(|check| check.health == Health::Failed);
     match env.format {
@@ -293,6 +295,45 @@ fn kernel() -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Whether a stranger's component is compiled behind walls: tried with a real child of this program.
+async fn compiling(wanted: Confinement) -> Check {
+    let name = "compiler";
+    let program = match crate::executable::this_program() {
+        Ok(program) => program,
+        Err(error) => {
+            let found = format!("this program cannot find itself: {error}");
+            return Check::bad(name, Health::Failed, found, "start it by its full path");
+        }
+    };
+    match (wanted, chimera_sandbox::check_confinement(&program).await) {
+        (Confinement::LimitsOnly, Ok(())) => Check::bad(
+            name,
+            Health::Warning,
+            "runs with limits on memory and time alone, though this system could confine it",
+            "take `sandbox_confinement` out of the configuration",
+        ),
+        (_, Ok(())) => Check::ok(name, "confined: no files, network, programs or processes (tried)"),
+        (Confinement::LimitsOnly, Err(why)) => Check::bad(
+            name,
+            Health::Warning,
+            format!("has limits on memory and time alone: {why}"),
+            "install only skills whose authors you trust",
+        ),
+        (Confinement::WhereKnown, Err(why)) if !cfg!(target_os = "linux") => Check::bad(
+            name,
+            Health::Warning,
+            format!("has limits on memory and time alone: {why}"),
+            "install skills of strangers on Linux",
+        ),
+        (_, Err(why)) => Check::bad(
+            name,
+            Health::Failed,
+            format!("cannot be confined, so nothing is compiled: {why}"),
+            "use a kernel with seccomp; or, if you trust every author, set `sandbox_confinement = \"limits-only\"`",
+        ),
+    }
 }
 
 /// Linux 6.7 brought the call that tells which pages of an instance were written.

@@ -7,6 +7,7 @@ mod agent;
 mod approvals;
 mod args;
 mod audit;
+mod bench;
 mod campaign;
 mod client;
 mod demo;
@@ -104,6 +105,10 @@ pub(crate) fn run() -> ExitCode {
     if matches!(cli.command, Command::CompileComponent) {
         return chimera_sandbox::compile_child_main();
     }
+    // What is measured has a runtime of its own.
+    if let Command::ColdStart(args) = &cli.command {
+        return bench::cold_start::child(args);
+    }
     match start(cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -139,7 +144,7 @@ async fn dispatch(env: Env, command: Command) -> CliResult {
         Command::Agent(command) => agent::run(env, command).await,
         Command::Audit(command) => audit::run(env, command).await,
         Command::Doctor => doctor::run(env).await,
-        Command::CompileComponent => Ok(Exit::Done),
+        Command::CompileComponent | Command::ColdStart(_) => Ok(Exit::Done),
     }
 }
 

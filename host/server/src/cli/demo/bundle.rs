@@ -9,6 +9,7 @@ use crate::cli::output::{span, tell};
 use crate::cli::skill::build::{Built, build, built_before};
 use crate::cli::skill::guest::{self, Chatter};
 use chimera_core::manifest::MAX_MANIFEST_BYTES;
+use chimera_sandbox::Confinement;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ fn sources() -> PathBuf {
 }
 
 /// Builds what changed, or finds what was built before; returns the components.
-pub(super) async fn prepare(no_build: bool) -> CliResult<Vec<PathBuf>> {
+pub(super) async fn prepare(no_build: bool, confinement: Confinement) -> CliResult<Vec<PathBuf>> {
     let sources = sources();
     let sources = sources.canonicalize().map_err(|_| {
         CliError::failed(
@@ -34,7 +35,7 @@ pub(super) async fn prepare(no_build: bool) -> CliResult<Vec<PathBuf>> {
         return folders.iter().map(|folder| found(&out, folder).map(|built| built.path)).collect();
     }
     guest::ensure_target(&sources).await?;
-    let sandbox = crate::cli::skill::sandbox()?;
+    let sandbox = crate::cli::skill::sandbox(confinement)?;
     let mut components = Vec::with_capacity(folders.len());
     tell(&format!("building {} bundled skills (the first time takes a minute or two)", folders.len()));
     for folder in &folders {

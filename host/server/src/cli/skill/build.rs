@@ -3,6 +3,7 @@
 //! Cargo builds, the sandbox asks the component what its types are, the registry makes the manifest and puts it in. The
 //! result is written whole or not at all. Called by the other skill commands and by the demo.
 
+use super::compiling;
 use super::guest::{self, Chatter};
 use super::refused;
 use crate::cli::error::{CliError, CliResult};
@@ -71,7 +72,7 @@ pub(crate) async fn build(folder: &Path, sandbox: &Sandbox, chatter: Chatter) ->
 
 /// What the component says of its types; none if it cannot say.
 async fn describe(guest: &[u8], sandbox: &Sandbox) -> Result<Option<Value>, Failure> {
-    let prepared = sandbox.prepare(&Digest::of(guest), guest).await?;
+    let prepared = compiling::told_by(sandbox, sandbox.prepare(&Digest::of(guest), guest)).await?;
     if !prepared.can_describe() {
         return Ok(None);
     }

@@ -23,7 +23,7 @@ use std::time::Instant;
 
 /// Runs the self-tests of a folder or a component.
 pub(super) async fn test(env: &Env, what: &Path) -> CliResult {
-    let sandbox = sandbox()?;
+    let sandbox = sandbox(env.config()?.sandbox_confinement.value)?;
     let component = component(what, &sandbox).await?;
     let (inspection, manifest) = inspect(&component)?;
     let prepared = sandbox
@@ -59,7 +59,7 @@ pub(super) async fn test(env: &Env, what: &Path) -> CliResult {
 /// Runs a component once, with nothing granted.
 pub(super) async fn run_once(env: &Env, what: &Path, input: &str) -> CliResult {
     let input = json_or_file(input, "input")?;
-    let sandbox = sandbox()?;
+    let sandbox = sandbox(env.config()?.sandbox_confinement.value)?;
     let component = component(what, &sandbox).await?;
     let (_, manifest) = inspect(&component)?;
     if manifest.skill.world == World::Judge {

@@ -5,6 +5,7 @@
 
 pub(super) mod build;
 mod check;
+pub(super) mod compiling;
 pub(super) mod guest;
 mod new;
 
@@ -14,9 +15,10 @@ use super::error::{CliError, CliResult, Exit};
 use super::inputs::read_capped;
 use super::output::{Format, Table, bytes, print_json, say};
 use super::{Env, list, text};
+use chimera_core::digest::Digest;
 use chimera_core::manifest::Manifest;
 use chimera_registry::{Inspection, MAX_COMPONENT_BYTES, Refusal};
-use chimera_sandbox::{Compiler, Sandbox, SandboxConfig};
+use chimera_sandbox::{Compiler, Confinement, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +27,9 @@ pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
     match command {
         SkillCommand::New { name, path, sdk } => new::run(&env, &name, path, sdk),
         SkillCommand::Build { folder } => {
-            let built = build::build(&folder, &sandbox()?, guest::Chatter::Shown).await?;
+            let built =
+                build::build(&folder, &sandbox(env.config()?.sandbox_confinement.value)?, guest::Chatter::Shown)
+                    .await?;
             let report = json!({
                 "path": built.path, "name": built.manifest.skill.name, "version": built.manifest.skill.version,
                 "digest": built.digest, "size": built.size, "warnings": built.warnings,
@@ -50,11 +54,11 @@ pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
 }
 
 /// A sandbox that compiles strangers' components in a child process and keeps nothing on disk.
-pub(super) fn sandbox() -> CliResult<Sandbox> {
+pub(super) fn sandbox(confinement: Confinement) -> CliResult<Sandbox> {
     let this = crate::executable::this_program().map_err(|error| {
         CliError::failed(format!("this program cannot find itself: {error}"), "start it by its full path")
     })?;
-    let config = SandboxConfig { compiler: Compiler::Child(this), ..SandboxConfig::default() };
+    let config = SandboxConfig { compiler: Compiler::Child(this), confinement, ..SandboxConfig::default() };
     Sandbox::new(config).map_err(|error| CliError::failed(error.message, "see `chimera doctor`"))
 }
 
@@ -89,8 +93,10 @@ fn refused(refusal: &Refusal) -> CliError {
 async fn install(env: &Env, what: &Path) -> CliResult {
     // Without a server there is no point in building first.
     let client = env.client()?;
-    let component = component(what, &sandbox()?).await?;
-    let done = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes).await?;
+    let component = component(what, &sandbox(env.config()?.sandbox_confinement.value)?).await?;
+    let digest = Digest::of(&component.bytes);
+    let sending = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes);
+    let done = compiling::told_by_server(&client, &digest, sending).await?;
     env.show(&done, |done| {
         let skill =
             ["/skill", "/version", ""].iter().find(|at| !text(done, &format!("{at}/name")).is_empty()).unwrap_or(&"");
