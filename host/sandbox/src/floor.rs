@@ -1,14 +1,17 @@
 //! The floor: what a call of a component costs with the engine alone, without anything of ours around it.
 //!
 //! It is what the benchmarks compare a run with, and nothing else uses it: a bare call has no limits of ours, no ports, no
-//! journal and no report. The same engine, pool, machine code and call, in the same process. Called by `chimera bench`.
+//! journal and no report. The same engine, pool, machine code and call, in the same process. Its one host function,
+//! `mcp.call-tool`, waits for a gate, so that guests can be parked. Called by `chimera bench`.
 
 use crate::contract::skill::SkillPre;
-use crate::contract::types;
+use crate::contract::{Told, mcp, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
 use std::sync::Arc;
-use wasmtime::component::{Linker, ResourceTable};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -16,17 +19,72 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 /// What a bare guest may print.
 const OUTPUT: usize = 64 << 10;
 
+/// Where parked guests wait.
+#[derive(Debug)]
+pub struct Gate {
+    arrived: AtomicUsize,
+    open: Semaphore,
+}
+
+impl Gate {
+    /// A closed gate.
+    #[expect(clippy::new_without_default, reason = "a gate is made to be waited at, never by default")]
+    pub fn new() -> Self {
+        Self { arrived: AtomicUsize::new(0), open: Semaphore::new(0) }
+    }
+
+    /// How many have come to it so far.
+    pub fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Lets everybody through.
+    pub fn open(&self) {
+        self.open.close();
+    }
+
+    /// Waits until it is open.
+    pub async fn pass(&self) {
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+        // There is no permit, ever: what ends the waiting is that the semaphore is closed.
+        let _ = self.open.acquire().await;
+    }
+}
+
 /// A skill that is called without anything of ours around it.
 #[derive(Clone)]
 pub struct Bare {
     engine: Engine,
     skill: Arc<SkillPre<BareState>>,
+    gate: Arc<Gate>,
 }
 
 /// What a bare store holds: the same WASI context that every embedder gives a guest.
 struct BareState {
     wasi: WasiCtx,
     table: ResourceTable,
+    gate: Arc<Gate>,
+}
+
+impl types::Host for BareState {}
+
+impl mcp::Host for BareState {
+    async fn list_tools(&mut self, _: String) -> wasmtime::Result<Told<Vec<mcp::Tool>>> {
+        Ok(Ok(Vec::new()))
+    }
+
+    async fn call_tool(&mut self, _: mcp::Call) -> wasmtime::Result<Told<mcp::Answer>> {
+        self.gate.pass().await;
+        Ok(Ok(mcp::Answer { text: "open".to_owned(), structured: None, is_error: false }))
+    }
+
+    async fn call_tools(&mut self, _: Vec<mcp::Call>) -> wasmtime::Result<Vec<Told<mcp::Answer>>> {
+        Ok(Vec::new())
+    }
+
+    async fn read_resource(&mut self, _: String, _: String) -> wasmtime::Result<Told<String>> {
+        Ok(Ok(String::new()))
+    }
 }
 
 impl WasiView for BareState {
@@ -42,20 +100,22 @@ impl std::fmt::Debug for Bare {
 }
 
 impl Bare {
-    /// The same machine code as a prepared skill's; it traps when it calls anything but WASI.
+    /// The same machine code as a prepared skill's; it traps when it calls anything but WASI and `mcp`.
     ///
     /// # Errors
     /// What the engine says when it is no skill.
-    pub fn new(sandbox: &Sandbox, prepared: &Prepared) -> Result<Self, String> {
+    pub fn new(sandbox: &Sandbox, prepared: &Prepared, gate: Arc<Gate>) -> Result<Self, String> {
         let engine = sandbox.0.engine.clone();
         let mut linker = Linker::new(&engine);
         let component = prepared.instance().component();
         // What the SDK links in and an echo never calls (`progress.log`) has nothing behind it here.
         let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| mcp::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
             .and_then(|()| linker.define_unknown_imports_as_traps(component))
             .and_then(|()| linker.instantiate_pre(component))
             .and_then(SkillPre::new);
-        Ok(Self { engine, skill: Arc::new(linked.map_err(|error| format!("{error:#}"))?) })
+        let skill = linked.map_err(|error| format!("{error:#}"))?;
+        Ok(Self { engine, skill: Arc::new(skill), gate })
     }
 
     /// One call in a fresh store; the output's text.
@@ -65,7 +125,8 @@ impl Bare {
     pub async fn call(&self, input: &str) -> Result<String, String> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(MemoryOutputPipe::new(OUTPUT)).stderr(MemoryOutputPipe::new(OUTPUT));
-        let mut store = Store::new(&self.engine, BareState { wasi: wasi.build(), table: ResourceTable::new() });
+        let state = BareState { wasi: wasi.build(), table: ResourceTable::new(), gate: self.gate.clone() };
+        let mut store = Store::new(&self.engine, state);
         // The engine counts fuel and epochs in every guest; without these two no guest would get anywhere.
         let _ = store.set_fuel(u64::MAX);
         store.set_epoch_deadline(1 << 40);

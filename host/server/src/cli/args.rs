@@ -82,6 +82,11 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Tell what is configured, what is there and what is missing
     Doctor,
+    /// Measure what the platform costs, against the bare libraries beside it
+    #[command(after_help = "Every figure is a ratio to a baseline of the same run, taken in turn with it. Build with \
+                            --release; a debug build measures itself.\n\n\
+                            Examples:\n  chimera bench sandbox --quick\n  chimera bench sandbox --json")]
+    Bench(BenchArgs),
     /// Compile a component read from standard input; started by the sandbox, in a process with limits of its own
     #[command(hide = true)]
     CompileComponent,
@@ -99,6 +104,24 @@ pub(crate) struct ColdStartArgs {
     pub(crate) digest: String,
     /// Its input, as JSON
     pub(crate) input: String,
+}
+
+/// `chimera bench`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) name: BenchName,
+    /// Fewer samples: ends within 40 seconds once the guests are built, and is not kept
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// What `chimera bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchName {
+    /// Calls, cold starts, parked skills and two threads, against the bare engine
+    Sandbox,
 }
 
 /// `chimera demo`

@@ -144,6 +144,7 @@ async fn dispatch(env: Env, command: Command) -> CliResult {
         Command::Agent(command) => agent::run(env, command).await,
         Command::Audit(command) => audit::run(env, command).await,
         Command::Doctor => doctor::run(env).await,
+        Command::Bench(args) => bench::run(env, args).await,
         Command::CompileComponent | Command::ColdStart(_) => Ok(Exit::Done),
     }
 }
