@@ -128,6 +128,17 @@ impl Registry {
         Ok(run_selftests(&self.sandbox, &prepared, &Arc::new(inspection.manifest)).await)
     }
 
+    /// Makes a component ready to be run without installing it.
+    ///
+    /// # Errors
+    /// [`InstallError::Refused`] if it breaks a rule of inspection or does not compile; [`InstallError::Host`] if the host
+    /// could not try it.
+    pub async fn prepare_apart(&self, wasm: &[u8]) -> Result<(Arc<Prepared>, Arc<Manifest>), InstallError> {
+        let inspection = inspect_apart(wasm).await?;
+        let prepared = self.compile(wasm, &inspection).await?;
+        Ok((prepared, Arc::new(inspection.manifest)))
+    }
+
     /// Carries out a human's answer to a question of kind [`ApprovalKind::Consent`]: approved, the version may be run;
     /// rejected, it is suspended.
     ///

@@ -36,6 +36,20 @@ impl Registry {
     pub async fn load(&self, skill: &SkillRef) -> Result<Arc<LoadedSkill>, Failure> {
         let version = self.find(skill).await.map_err(host_failure)?.ok_or_else(|| not_installed(skill))?;
         check_state(&version)?;
+        self.load_version(version).await
+    }
+
+    /// As [`Registry::load`], also of a version that may not be run: to look at what it did, where it reaches nothing.
+    ///
+    /// # Errors
+    /// As [`Registry::load`], but for the version's state.
+    pub async fn load_whatever_its_state(&self, skill: &SkillRef) -> Result<Arc<LoadedSkill>, Failure> {
+        let version = self.find(skill).await.map_err(host_failure)?.ok_or_else(|| not_installed(skill))?;
+        self.load_version(version).await
+    }
+
+    async fn load_version(&self, version: SkillVersion) -> Result<Arc<LoadedSkill>, Failure> {
+        let skill = &version.skill;
         let prepared = match self.sandbox.prepare_cached(&skill.digest).await {
             Some(prepared) => prepared,
             None => self.prepare(skill).await?,

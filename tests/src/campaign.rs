@@ -73,6 +73,16 @@ impl Drive {
         Ok(Self { data, server, campaign: None, restarts: 0, approved: Vec::new() })
     }
 
+    /// The server as it is now.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The campaign, once there is one.
+    pub fn campaign_id(&self) -> Option<&str> {
+        self.campaign.as_deref()
+    }
+
     /// Kills the server.
     pub fn kill9(&mut self) {
         self.server.kill9();

@@ -178,9 +178,9 @@ async fn what_keeps_failing_is_replayed_by_hand_until_it_is_given_up() -> Result
     let id = campaign(&server, &misbehave("trap")).await?;
     let stuck = question(&server, &id, "stuck", None).await?;
     let task = text(&stuck["task"]);
-    let next = server.post(&format!("/api/v1/tasks/{task}/replay"), &json!({})).await?;
+    let next = server.post(&format!("/api/v1/tasks/{task}/retry"), &json!({})).await?;
     ensure!(next["task"]["id"] != stuck["task"], "{next:#}");
-    let twice = server.request("POST", &format!("/api/v1/tasks/{task}/replay"), Some(&json!({}))).await?;
+    let twice = server.request("POST", &format!("/api/v1/tasks/{task}/retry"), Some(&json!({}))).await?;
     ensure!(twice.0 == 409, "{twice:?}");
     let again = question(&server, &id, "stuck", Some(&stuck)).await?;
     // With another input it works.

@@ -4,6 +4,8 @@
 //! diverged, and only a human may decide what then. This module holds the values; the sandbox records and replays.
 
 use crate::digest::Digest;
+use crate::failure::Failure;
+use crate::task::{Outcome, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -27,6 +29,73 @@ pub struct JournalEntry {
     pub request: Digest,
     /// What the guest was told: `{"ok": …}` or `{"err": <failure>}`.
     pub answer: Value,
+}
+
+impl JournalEntry {
+    /// The name of the entry that says how the run ended. It is no host call; its number is the first that was not given.
+    pub const END: &str = "run.end";
+
+    /// The entry that says how a run ended.
+    pub fn end(ordinal: u32, end: &RecordedEnd) -> Self {
+        let answer = serde_json::to_value(end).unwrap_or_default();
+        Self { ordinal, call: Self::END.into(), request: Digest::of(b""), answer }
+    }
+
+    /// Is it the run's end, and which?
+    pub fn as_end(&self) -> Option<RecordedEnd> {
+        (self.call == Self::END).then(|| RecordedEnd::deserialize(&self.answer).ok())?
+    }
+}
+
+/// How a recorded run ended: what a replay is held against. Written with the run's report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedEnd {
+    /// Its outcome's digest, or its failure.
+    pub result: RecordedResult,
+    /// What this run used; the task counts all its attempts together.
+    pub usage: Usage,
+    /// Digest of what it logged and printed.
+    pub logs: Digest,
+    /// Calls that it made and got no answer to: the host ended it there.
+    #[serde(default)]
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// A host call that got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// Its number.
+    pub ordinal: u32,
+    /// `interface.function`.
+    pub call: Cow<'static, str>,
+    /// Hash of the arguments.
+    pub request: Digest,
+}
+
+/// What a recorded run returned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordedResult {
+    /// An outcome with this digest.
+    Outcome(Digest),
+    /// A failure: of the skill, of a limit, or of the host.
+    Failure(Failure),
+}
+
+impl RecordedResult {
+    /// Of an outcome: its output's text, the bits of its confidence, its evidence.
+    pub fn of(outcome: &Outcome) -> Self {
+        let output = outcome.output.to_string();
+        let confidence = outcome.confidence.to_bits().to_le_bytes();
+        let mut parts: Vec<&[u8]> = vec![output.as_bytes(), &confidence];
+        parts.extend(outcome.evidence.iter().map(String::as_bytes));
+        Self::Outcome(Digest::of_parts(&parts))
+    }
+}
+
+impl Divergence {
+    /// What was recorded where a replayed run asks for more than its journal has.
+    pub const NOTHING: &str = "nothing";
 }
 
 /// A run asked for something else than the journal says.

@@ -10,12 +10,16 @@ use crate::run::RunEnd;
 use crate::state::Host;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
-use chimera_core::journal::JournalEntry;
+use chimera_core::journal::{Divergence, JournalEntry};
 use chimera_core::ports::HostError;
+use chimera_core::text::{printable, truncated};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::future::Future;
+
+/// Most that is shown of the arguments of a call, in bytes.
+const MAX_QUOTED: usize = 400;
 
 /// Whether something leaves the guest with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +92,7 @@ impl Host {
         request: &Value,
     ) -> wasmtime::Result<(Asked, Option<Value>)> {
         let asked = Asked { ordinal: self.recorder.next_ordinal(), call, request: Digest::of_json(request) };
-        let recorded = self
-            .recorder
-            .recall(asked.ordinal, call, &asked.request)
-            .map_err(|divergence| self.end(RunEnd::Diverged(divergence)))?;
-        if recorded.is_none() && room == Room::None {
+        if room == Room::None && !self.recorder.has(asked.ordinal) {
             let most = MAX_RECORDED >> 20;
             let message = format!(
                 "the skill was answered more than the {most} MiB that are recorded of one run: ask for less, or do less \
@@ -102,6 +102,10 @@ impl Host {
             let (max, used) = (MAX_RECORDED as u64, self.recorder.weight() as u64);
             return Err(self.end(RunEnd::Failed(failure.limit(LimitName::Journal, max, used))));
         }
+        let recorded = self.recorder.recall(asked.ordinal, call, &asked.request).map_err(|divergence| {
+            let asked = format!("{call} {}", quoted(request));
+            self.end(RunEnd::Diverged(Divergence { asked, ..divergence }))
+        })?;
         self.tell_audience();
         Ok((asked, recorded))
     }
@@ -191,6 +195,14 @@ impl Host {
             _ => 3,
         })
     }
+}
+
+/// A value as people are shown it: one printable line, cut.
+fn quoted(value: &Value) -> String {
+    let text = value.to_string();
+    let whole = text.len();
+    let cut = printable(&truncated(text, MAX_QUOTED));
+    if whole > MAX_QUOTED { format!("{cut}… ({whole} bytes)") } else { cut }
 }
 
 /// The length of a value's JSON text, without writing it.

@@ -50,7 +50,8 @@ pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErro
 pub use logs::LogLine;
 pub use prepared::Prepared;
 pub use progress::{CompileStage, Compiling};
-pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};
+pub use recorder::Unwritten;
+pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest, Tape};
 pub use sandbox::Sandbox;
 
 /// Codes that only the sandbox gives; the shared ones are in [`chimera_core::failure::codes`].

@@ -8,8 +8,8 @@
 //! the host functions of the contract and of WASI.
 
 use chimera_core::digest::Digest;
-use chimera_core::journal::{Divergence, JournalEntry, MAX_ENTRIES};
-use chimera_core::ports::{Journal, PortError, PortErrorKind};
+use chimera_core::journal::{Divergence, JournalEntry, MAX_ENTRIES, Unanswered};
+use chimera_core::ports::{Deny, Journal, PortError, PortErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -35,6 +35,35 @@ pub(crate) enum Room {
     None,
 }
 
+/// What a call gets that no earlier run made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// An answer of a port or a clock.
+    Answered,
+    /// None: the run diverges there.
+    Refused,
+}
+
+/// What a run leaves behind that its journal does not have yet.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Unwritten {
+    start: Option<(Digest, Start)>,
+    held: Vec<JournalEntry>,
+    /// The first number that no host call was given.
+    pub next: u32,
+    /// Calls that got no answer, in order.
+    pub unanswered: Vec<Unanswered>,
+}
+
+impl Unwritten {
+    /// The start, readings and waits that nothing followed which had to make them durable, in order. They belong into the
+    /// journal with the report of the run's end, so that the run can be replayed to it.
+    pub fn entries(&self) -> Vec<JournalEntry> {
+        let start = self.start.map(|(request, start)| start.entry(request));
+        start.into_iter().chain(self.held.iter().cloned()).collect()
+    }
+}
+
 /// How every run starts: what the guest is told and that is not the same on every run, journalled as host call 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,9 +80,16 @@ impl Start {
     const WEIGHT: usize = 32 * 9 + "ok".len() + "seed".len() + "clock".len() + "time-left-ms".len();
 }
 
+impl Start {
+    fn entry(self, request: Digest) -> JournalEntry {
+        JournalEntry { ordinal: 0, call: Self::CALL.into(), request, answer: json!({ "ok": self }) }
+    }
+}
+
 /// The journal of one run.
 pub(crate) struct Recorder {
     journal: Arc<dyn Journal>,
+    beyond: Beyond,
     recorded: HashMap<u32, JournalEntry>,
     /// One more than the last recorded ordinal.
     recorded_until: u32,
@@ -61,6 +97,7 @@ pub(crate) struct Recorder {
     /// The start, until it is durable. Most runs end without having written anything, so it is no entry before.
     start: Option<(Digest, Start)>,
     held: Vec<JournalEntry>,
+    unanswered: Vec<Unanswered>,
     readings: u32,
     /// Of all answers so far, whether they were recorded now or by an earlier run.
     weight: usize,
@@ -70,13 +107,35 @@ impl Recorder {
     /// Loads what earlier runs were answered.
     pub(crate) async fn load(journal: Arc<dyn Journal>) -> Result<Self, PortError> {
         let entries = journal.load().await?;
+        Self::of(journal, entries, Beyond::Answered)
+    }
+
+    /// Tells what is in these entries, and nothing else.
+    pub(crate) fn closed(entries: Vec<JournalEntry>) -> Result<Self, PortError> {
+        Self::of(Arc::new(Deny), entries, Beyond::Refused)
+    }
+
+    fn of(journal: Arc<dyn Journal>, mut entries: Vec<JournalEntry>, beyond: Beyond) -> Result<Self, PortError> {
+        // The end of a run is no answer to anything.
+        entries.retain(|entry| entry.call != JournalEntry::END);
         if entries.len() > MAX_ENTRIES as usize {
             let message = format!("the journal has {} entries; at most {MAX_ENTRIES} are read", entries.len());
             return Err(PortError::new(PortErrorKind::Corrupt, message));
         }
         let recorded_until = entries.iter().map(|entry| entry.ordinal.saturating_add(1)).max().unwrap_or(0);
         let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-        Ok(Self { journal, recorded, recorded_until, next: 0, start: None, held: Vec::new(), readings: 0, weight: 0 })
+        Ok(Self {
+            journal,
+            beyond,
+            recorded,
+            recorded_until,
+            next: 0,
+            start: None,
+            held: Vec::new(),
+            unanswered: Vec::new(),
+            readings: 0,
+            weight: 0,
+        })
     }
 
     /// The start as an earlier run made it, or `fresh`, which is then the journal's first entry. To be called first.
@@ -90,6 +149,7 @@ impl Recorder {
             return serde_json::from_value(start).map_err(|e| NoStart::Unreadable(e.to_string()));
         }
         let start = fresh();
+        self.unanswered.clear();
         self.weight += Start::WEIGHT;
         self.start = Some((request, start));
         Ok(start)
@@ -133,14 +193,22 @@ impl Recorder {
     /// The recorded answer to this call, if an earlier run made it.
     ///
     /// # Errors
-    /// [`Divergence`] when the earlier run made another call at this number.
+    /// [`Divergence`] when the earlier run made another call at this number, or none and nothing else is to be told.
     pub(crate) fn recall(
         &mut self,
         ordinal: u32,
         call: &'static str,
         request: &Digest,
     ) -> Result<Option<Value>, Divergence> {
-        let Some(entry) = self.recorded.remove(&ordinal) else { return Ok(None) };
+        let Some(entry) = self.recorded.remove(&ordinal) else {
+            self.unanswered.push(Unanswered { ordinal, call: call.into(), request: *request });
+            return match self.beyond {
+                Beyond::Answered => Ok(None),
+                Beyond::Refused => {
+                    Err(Divergence { ordinal, recorded: Divergence::NOTHING.to_owned(), asked: call.to_owned() })
+                }
+            };
+        };
         if entry.call == call && entry.request == *request {
             self.weight = self.weight.saturating_add(weight(&entry.answer));
             return Ok(Some(entry.answer));
@@ -155,6 +223,8 @@ impl Recorder {
 
     /// Keeps an answer back until the next [`Recorder::flush`] or [`Recorder::keep`].
     pub(crate) fn hold(&mut self, entry: JournalEntry) {
+        // At most a batch is unanswered at once.
+        self.unanswered.retain(|call| call.ordinal != entry.ordinal);
         self.weight = self.weight.saturating_add(weight(&entry.answer));
         self.held.push(entry);
     }
@@ -168,18 +238,25 @@ impl Recorder {
     pub(crate) async fn keep(&mut self, entries: Vec<JournalEntry>) -> Result<(), PortError> {
         entries.into_iter().for_each(|entry| self.hold(entry));
         let unwritten = self.take_unwritten();
-        if unwritten.is_empty() {
+        if unwritten.start.is_none() && unwritten.held.is_empty() {
             return Ok(());
         }
-        self.journal.append(unwritten).await
+        self.journal.append(unwritten.entries()).await
     }
 
-    /// Everything that is held back, in order; it is no longer held then.
-    pub(crate) fn take_unwritten(&mut self) -> Vec<JournalEntry> {
-        let held = std::mem::take(&mut self.held);
-        let Some((request, start)) = self.start.take() else { return held };
-        let first = JournalEntry { ordinal: 0, call: Start::CALL.into(), request, answer: json!({ "ok": start }) };
-        std::iter::once(first).chain(held).collect()
+    /// Everything that is held back; it is no longer held then.
+    pub(crate) fn take_unwritten(&mut self) -> Unwritten {
+        Unwritten {
+            start: self.start.take(),
+            held: std::mem::take(&mut self.held),
+            next: self.next,
+            unanswered: self.unanswered.clone(),
+        }
+    }
+
+    /// Has an earlier run made the call of this number?
+    pub(crate) fn has(&self, ordinal: u32) -> bool {
+        self.recorded.contains_key(&ordinal)
     }
 }
 
@@ -209,7 +286,6 @@ fn weight(answer: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chimera_core::ports::Deny;
 
     fn entry(ordinal: u32, call: &str, request: &Value) -> JournalEntry {
         JournalEntry {
@@ -221,18 +297,21 @@ mod tests {
     }
 
     fn recorder(entries: Vec<JournalEntry>) -> Recorder {
-        let recorded_until = entries.len() as u32;
-        let recorded = entries.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-        Recorder {
-            journal: Arc::new(Deny),
-            recorded,
-            recorded_until,
-            next: 0,
-            start: None,
-            held: Vec::new(),
-            readings: 0,
-            weight: 0,
-        }
+        Recorder::of(Arc::new(Deny), entries, Beyond::Answered).unwrap()
+    }
+
+    #[test]
+    fn beyond_a_closed_journal_is_nothing() {
+        let end = JournalEntry { call: JournalEntry::END.into(), ..entry(1, "", &json!(1)) };
+        let mut recorder = Recorder::closed(vec![entry(0, "a.b", &json!(1)), end]).unwrap();
+        let digest = Digest::of_json(&json!(1));
+        let (first, second) = (recorder.next_ordinal(), recorder.next_ordinal());
+        assert!(recorder.recall(first, "a.b", &digest).unwrap().is_some());
+        let divergence = recorder.recall(second, "a.b", &digest).unwrap_err();
+        assert_eq!((divergence.ordinal, divergence.recorded.as_str()), (1, Divergence::NOTHING));
+        let unwritten = recorder.take_unwritten();
+        assert_eq!(unwritten.next, 2);
+        assert_eq!(unwritten.unanswered, [Unanswered { ordinal: 1, call: "a.b".into(), request: digest }]);
     }
 
     #[test]
@@ -240,9 +319,9 @@ mod tests {
         let (request, start) = (Digest::of(b"x"), Start { seed: u64::MAX, clock: -1, time_left_ms: 7 });
         let mut live = recorder(Vec::new());
         assert_eq!(live.start(request, || start).unwrap(), start);
-        let entries = live.take_unwritten();
+        let entries = live.take_unwritten().entries();
         assert_eq!(live.weight, weight(&entries[0].answer));
-        assert!(live.take_unwritten().is_empty());
+        assert!(live.take_unwritten().entries().is_empty());
         let mut again = recorder(entries);
         assert_eq!(again.start(request, || unreachable!()).unwrap(), start);
         assert_eq!(again.weight, live.weight);

@@ -12,7 +12,7 @@ use crate::gate::Gate;
 use crate::limiter::{Limiter, MAX_INSTANCES};
 use crate::logs::{LogLine, LogSink};
 use crate::prepared::{Exports, Prepared};
-use crate::recorder::{NoStart, Recorder, Start};
+use crate::recorder::{NoStart, Recorder, Start, Unwritten};
 use crate::sandbox::Sandbox;
 use crate::state::{Host, State, journal_failure};
 use crate::wasi::{self, GuestClock, Random, Reading};
@@ -20,7 +20,7 @@ use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::ids::ApprovalId;
-use chimera_core::journal::Divergence;
+use chimera_core::journal::{Divergence, JournalEntry};
 use chimera_core::json::MAX_VALUES;
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::HostPorts;
@@ -71,6 +71,17 @@ pub struct RunReport {
     pub logs: Vec<LogLine>,
     /// Lines that were over the limit.
     pub dropped_log_lines: u64,
+    /// What the journal does not have of it yet.
+    pub unwritten: Unwritten,
+}
+
+/// What a run is told again.
+#[derive(Debug, Clone)]
+pub struct Tape {
+    /// The component that was run when it was recorded; the one that is run now may be another.
+    pub skill: Digest,
+    /// What it was answered.
+    pub entries: Vec<JournalEntry>,
 }
 
 /// How a run ended.
@@ -140,6 +151,15 @@ struct Call<'a> {
     ports: HostPorts,
     /// When it was asked for.
     started: Instant,
+    past: Past,
+}
+
+/// Where what earlier runs were answered comes from.
+enum Past {
+    /// From the journal; what it does not have is answered and recorded.
+    Journal,
+    /// From a tape, and there is nothing else.
+    Tape(Tape),
 }
 
 /// The error that ends a guest at its deadline while it computes.
@@ -153,6 +173,18 @@ impl Sandbox {
     /// Input and output are held against sizes, not against schemas. Of the ports, `journal` is asked first: a run with
     /// entries in its journal is told the same again up to the last of them.
     pub async fn run(&self, skill: &Prepared, request: RunRequest, ports: HostPorts) -> RunReport {
+        self.run_after(skill, request, ports, Past::Journal).await
+    }
+
+    /// Runs a skill as it was recorded, without any port, journal, clock or waiting: whatever the tape has no answer to ends
+    /// the run as [`RunEnd::Diverged`], with [`Divergence::NOTHING`] for what was recorded. Nobody watching is told.
+    ///
+    /// All limits hold but the one of time: there is until `request.deadline`.
+    pub async fn replay(&self, skill: &Prepared, request: RunRequest, tape: Tape) -> RunReport {
+        self.run_after(skill, request, HostPorts::deny_all(), Past::Tape(tape)).await
+    }
+
+    async fn run_after(&self, skill: &Prepared, request: RunRequest, ports: HostPorts, past: Past) -> RunReport {
         let input = request.input.to_string();
         let max = self.config().payload_bytes;
         if input.len() > max {
@@ -180,6 +212,7 @@ impl Sandbox {
             deadline: request.deadline,
             ports,
             started: Instant::now(),
+            past,
         };
         let output_bytes = call.limits.output_bytes().min(Limits::MAX.output_bytes());
         self.call(call, |returned| match returned {
@@ -212,6 +245,7 @@ impl Sandbox {
             deadline: Instant::now() + limits.time(),
             ports: HostPorts::deny_all(),
             started: Instant::now(),
+            past: Past::Journal,
         };
         let max = self.config().payload_bytes;
         let described = self.call(call, |returned| match returned {
@@ -251,6 +285,7 @@ impl Sandbox {
             deadline,
             ports: HostPorts::deny_all(),
             started: Instant::now(),
+            past: Past::Journal,
         };
         let judged = self.call(call, |returned| match returned {
             Returned::Verdict(verdict) => {
@@ -283,9 +318,15 @@ impl Sandbox {
         let Ok(_place) = self.0.places.enter(call.skill.weight(), call.deadline).await else {
             return Report::ended(RunEnd::Failed(admission::busy()));
         };
-        call.limits.time_ms = call.limits.time_ms.min(Limits::MAX.time_ms);
-        call.deadline = call.deadline.min(call.started + call.limits.time());
-        match until(call.deadline, Recorder::load(call.ports.journal.clone())).await {
+        let loaded = match &mut call.past {
+            Past::Tape(tape) => Ok(Recorder::closed(std::mem::take(&mut tape.entries))),
+            Past::Journal => {
+                call.limits.time_ms = call.limits.time_ms.min(Limits::MAX.time_ms);
+                call.deadline = call.deadline.min(call.started + call.limits.time());
+                until(call.deadline, Recorder::load(call.ports.journal.clone())).await
+            }
+        };
+        match loaded {
             Ok(Ok(recorder)) => self.call_with(call, recorder).await,
             Ok(Err(error)) => Report::ended(RunEnd::Failed(journal_failure(&error))),
             Err(_) => Report::ended(RunEnd::Failed(deadline_exceeded(call.started, call.deadline))),
@@ -297,7 +338,7 @@ impl Sandbox {
             Ok(start) => start,
             Err(end) => return Report::ended(end),
         };
-        let Call { skill, export, gate, limits, deadline, ports, started } = call;
+        let Call { skill, export, gate, limits, deadline, ports, started, past: _ } = call;
         let logs = LogSink::new(ports.progress.clone());
         let config = self.config();
         let host = Host {
@@ -325,7 +366,8 @@ impl Sandbox {
             Err(_) => Err(RunEnd::Failed(deadline_exceeded(started, deadline))),
         };
         let left = store.get_fuel().unwrap_or(0);
-        let state = store.data();
+        let state = store.data_mut();
+        let unwritten = state.host.recorder.take_unwritten();
         let usage = Usage {
             wall_ms: 0,
             fuel: fuel(&limits).saturating_sub(left),
@@ -335,7 +377,7 @@ impl Sandbox {
         };
         drop(store);
         let (logs, dropped_log_lines) = logs.take();
-        Report { end: result, usage, logs, dropped_log_lines }
+        Report { end: result, usage, logs, dropped_log_lines, unwritten }
     }
 
     fn store(&self, host: Host, seed: u64, limits: &Limits) -> Store<State> {
@@ -384,9 +426,13 @@ fn millis(span: Duration) -> u64 {
 
 /// The run's seed, first wall clock and remaining time: the journal's, or new ones.
 fn start(recorder: &mut Recorder, call: &Call<'_>) -> Result<Start, RunEnd> {
+    let skill = match &call.past {
+        Past::Journal => call.skill.digest(),
+        Past::Tape(tape) => tape.skill,
+    };
     let request = match &call.export {
-        Export::Run(task) => Digest::of_parts(&[call.skill.digest().as_bytes(), task.input.as_bytes()]),
-        Export::Describe | Export::Evaluate(_) => call.skill.digest(),
+        Export::Run(task) => Digest::of_parts(&[skill.as_bytes(), task.input.as_bytes()]),
+        Export::Describe | Export::Evaluate(_) => skill,
     };
     let fresh = || Start {
         seed: call.ports.seed,
@@ -574,30 +620,37 @@ struct Report<E> {
     usage: Usage,
     logs: Vec<LogLine>,
     dropped_log_lines: u64,
+    unwritten: Unwritten,
 }
 
 impl<T> Report<Result<T, RunEnd>> {
     fn ended(end: RunEnd) -> Self {
-        Self { end: Err(end), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+        let RunReport { end, usage, logs, dropped_log_lines, unwritten } = RunReport::before_start(end);
+        Self { end: Err(end), usage, logs, dropped_log_lines, unwritten }
     }
 }
 
 impl<E> Report<E> {
     fn map_end<F>(self, map: impl FnOnce(E) -> F) -> Report<F> {
-        let Self { end, usage, logs, dropped_log_lines } = self;
-        Report { end: map(end), usage, logs, dropped_log_lines }
+        let Self { end, usage, logs, dropped_log_lines, unwritten } = self;
+        Report { end: map(end), usage, logs, dropped_log_lines, unwritten }
     }
 }
 
 impl From<Report<RunEnd>> for RunReport {
     fn from(report: Report<RunEnd>) -> Self {
-        let Report { end, usage, logs, dropped_log_lines } = report;
-        Self { end, usage, logs, dropped_log_lines }
+        let Report { end, usage, logs, dropped_log_lines, unwritten } = report;
+        Self { end, usage, logs, dropped_log_lines, unwritten }
     }
 }
 
 impl RunReport {
-    fn failed(failure: Failure) -> Self {
-        Self { end: RunEnd::Failed(failure), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+    /// A run that failed before it began.
+    pub fn failed(failure: Failure) -> Self {
+        Self::before_start(RunEnd::Failed(failure))
+    }
+
+    fn before_start(end: RunEnd) -> Self {
+        Self { end, usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0, unwritten: Unwritten::default() }
     }
 }

@@ -5,12 +5,13 @@
 mod common;
 
 use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::journal::Divergence;
 use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::{Budget, Called, HostPorts, SkillsPort};
 use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
-use chimera_sandbox::{RunEnd, codes as own};
+use chimera_sandbox::{RunEnd, RunReport, Sandbox, Tape, codes as own};
 use common::{
     CALL_TOOL, MemoryJournal, NAMES, RUN, Reply, SEARCH, Tools, approval, component, failure, manifest_with, output,
     ports, prepare, request, sandbox, searcher, skill,
@@ -563,4 +564,63 @@ async fn a_weight_that_cannot_be_added_up_is_refused() {
         let report = sandbox.run(&skill, request, HostPorts::deny_all()).await;
         assert_eq!(failure(&report).code, code, "{weight}");
     }
+}
+
+/// What a run of this guest with this input was answered, and its report.
+async fn recorded(sandbox: &Sandbox, wasm: &[u8], input: Value) -> (Tape, RunReport) {
+    let (tools, journal) = (Tools::new(vec![Reply::Say("found it")]), MemoryJournal::of(Vec::new()));
+    let prepared = prepare(sandbox, wasm).await;
+    let report = sandbox.run(&prepared, request(input, Limits::default()), ports(&tools, &journal)).await;
+    let mut entries = journal.entries();
+    entries.extend(report.unwritten.entries());
+    (Tape { skill: prepared.digest(), entries }, report)
+}
+
+#[tokio::test]
+async fn a_replay_is_the_run_again_without_any_port() {
+    let sandbox = sandbox();
+    let (tape, first) = recorded(&sandbox, &searcher(), json!({ "q": 1 })).await;
+    assert_eq!(tape.entries.len(), 2, "the start and the call");
+    let prepared = prepare(&sandbox, &searcher()).await;
+    let again = sandbox.replay(&prepared, request(json!({ "q": 1 }), Limits::default()), tape).await;
+    assert_eq!(again.end, first.end);
+    let figures = |report: &RunReport| (report.usage.fuel, report.usage.peak_memory_bytes, report.usage.mcp_calls);
+    assert_eq!(figures(&again), figures(&first));
+    assert!(again.unwritten.entries().is_empty() && again.unwritten.unanswered.is_empty());
+}
+
+#[tokio::test]
+async fn the_start_of_a_run_that_asked_for_nothing_is_replayed_too() {
+    let sandbox = sandbox();
+    let (tape, first) = recorded(&sandbox, &common::echo(), json!({ "a": 1 })).await;
+    assert_eq!(tape.entries.len(), 1, "the start");
+    let prepared = prepare(&sandbox, &common::echo()).await;
+    let again = sandbox.replay(&prepared, request(json!({ "a": 1 }), Limits::default()), tape.clone()).await;
+    assert_eq!((&again.end, again.usage.fuel), (&first.end, first.usage.fuel));
+    // Another input is another run.
+    let other = sandbox.replay(&prepared, request(json!({ "a": 2 }), Limits::default()), tape).await;
+    assert!(matches!(&other.end, RunEnd::Diverged(divergence) if divergence.ordinal == 0), "{:?}", other.end);
+}
+
+#[tokio::test]
+async fn a_changed_skill_diverges_where_it_takes_another_turn() {
+    let sandbox = sandbox();
+    let input = json!({ "q": 1 });
+    let (tape, _) = recorded(&sandbox, &searcher(), input.clone()).await;
+    let diverged = async |wasm: &[u8]| {
+        let prepared = prepare(&sandbox, wasm).await;
+        match sandbox.replay(&prepared, request(input.clone(), Limits::default()), tape.clone()).await.end {
+            RunEnd::Diverged(divergence) => divergence,
+            other => panic!("expected a divergence, found {other:?}"),
+        }
+    };
+    let changed = |body: String| component("guest", CALL_TOOL, &format!("{RUN} {body}) {NAMES}"));
+    let other_arguments = SEARCH.replace("(local.get $input) (local.get $input_len)", "(i32.const 2060) (i32.const 7)");
+    let other =
+        diverged(&changed(format!("{other_arguments} (i32.const 1536)) (data (i32.const 2060) \"{{\\22q\\22:2}}\"")))
+            .await;
+    assert_eq!(other.ordinal, 1);
+    assert!(other.asked.starts_with("mcp.call-tool") && other.asked.contains("{\"q\":2}"), "{other}");
+    let twice = diverged(&changed(format!("{SEARCH} {SEARCH} (i32.const 1536)"))).await;
+    assert_eq!((twice.ordinal, twice.recorded.as_str()), (2, Divergence::NOTHING));
 }

@@ -8,6 +8,7 @@ use chimera_agents::judge::Judge;
 use chimera_agents::judge::hitl::Hitl;
 use chimera_agents::planner::scheduler::Scheduler;
 use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
+use chimera_agents::worker::replay::Replayer;
 use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::ids::{IdSource, SystemIds};
 use chimera_core::ports::{Blobs, Deny, MemoryIndex, PortError, Queue, SkillIndex, Truth};
@@ -47,6 +48,8 @@ pub struct Handles {
     pub judge: Judge,
     /// What carries out a human's answers.
     pub hitl: Hitl,
+    /// What runs tasks again from their journals.
+    pub replayer: Replayer,
 }
 
 /// Everything that runs.
@@ -126,7 +129,7 @@ impl Platform {
             truth: truth.clone(),
             queue: queue.clone(),
             registry: registry.clone(),
-            sandbox,
+            sandbox: sandbox.clone(),
             gateway: Arc::new(gateway.clone()),
             skill_index: index.clone(),
             memory_index: memory,
@@ -139,6 +142,7 @@ impl Platform {
         })
         .await
         .map_err(|error| StartError::Agents(error.to_string()))?;
+        let replayer = Replayer::new(truth.clone(), registry.clone(), sandbox);
         let handles = Handles {
             config: Arc::new(config),
             truth,
@@ -151,6 +155,7 @@ impl Platform {
             scheduler: swarm.scheduler().clone(),
             judge: swarm.judge().clone(),
             hitl: swarm.hitl().clone(),
+            replayer,
         };
         Ok((handles, swarm))
     }

@@ -8,13 +8,15 @@ use super::callee::{Blame, Callees};
 use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of};
 use crate::planner::LeasedTask;
 use chimera_core::clock::Clock;
+use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::manifest::Limits;
+use chimera_core::journal::{JournalEntry, RecordedEnd, RecordedResult};
+use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::{HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Lease, Usage};
 use chimera_registry::{LoadedSkill, Registry, check_value};
-use chimera_sandbox::{RunEnd, RunReport, RunRequest, Sandbox};
+use chimera_sandbox::{RunEnd, RunReport, RunRequest, Sandbox, Unwritten};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +63,49 @@ pub struct Executed {
     pub usage: Usage,
     /// The skill version that ran, or the one it called that broke the rules.
     pub skill: SkillRef,
+    /// What is to be written into the journal with the report.
+    pub recording: Recording,
+}
+
+/// What makes a journal complete once its run is over.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recording {
+    /// What the run held back.
+    pub unwritten: Unwritten,
+    /// Digest of what it logged and printed; none if it never ran to an end of its own.
+    pub logs: Option<Digest>,
+}
+
+impl Executed {
+    /// A run that failed without having left anything to record.
+    pub fn failed(failure: Failure, skill: SkillRef) -> Self {
+        Self { end: RunEnd::Failed(failure), usage: Usage::default(), skill, recording: Recording::default() }
+    }
+
+    /// The entries that complete the journal: what was held back, and how the run ended. A run that goes on later has
+    /// no end yet, and one that never began has nothing.
+    pub(crate) fn last_entries(&self) -> Vec<JournalEntry> {
+        let Recording { unwritten, logs } = &self.recording;
+        let result = match &self.end {
+            RunEnd::Finished(outcome) => RecordedResult::of(outcome),
+            RunEnd::Failed(failure) => RecordedResult::Failure(failure.clone()),
+            RunEnd::Suspended(_) | RunEnd::Diverged(_) => return Vec::new(),
+        };
+        let mut entries = unwritten.entries();
+        if let Some(logs) = *logs {
+            let end = RecordedEnd { result, usage: self.usage, logs, unanswered: unwritten.unanswered.clone() };
+            entries.push(JournalEntry::end(unwritten.next, &end));
+        }
+        entries
+    }
+}
+
+/// The digest of what a run logged and printed.
+pub(crate) fn digest_of_logs(report: &RunReport) -> Digest {
+    let dropped = report.dropped_log_lines.to_le_bytes();
+    let lines: Vec<String> = report.logs.iter().map(|line| format!("{:?} {}", line.level, line.message)).collect();
+    let parts: Vec<&[u8]> = std::iter::once(&dropped[..]).chain(lines.iter().map(String::as_bytes)).collect();
+    Digest::of_parts(&parts)
 }
 
 impl Executor {
@@ -99,13 +144,18 @@ impl Executor {
         let deadline = started + self.time_for(leased);
         let blame = Arc::new(Blame::default());
         let run = self.run(leased, lease, deadline, &blame);
-        let report = match tokio::time::timeout_at((deadline + GRACE).into(), run).await {
-            Ok(report) => report,
-            Err(_) => failed(deadline_failure("the run did not end at its deadline and was dropped")),
+        let (report, logs) = match tokio::time::timeout_at((deadline + GRACE).into(), run).await {
+            Ok(report) => {
+                let logs = (report.unwritten.next > 0).then(|| digest_of_logs(&report));
+                (report, logs)
+            }
+            Err(_) => (failed(deadline_failure("the run did not end at its deadline and was dropped")), None),
         };
+        let recording = Recording { unwritten: report.unwritten, logs };
         let mut usage = report.usage;
         usage.wall_ms = usage.wall_ms.max(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        Executed { end: report.end, usage, skill: blame.take().unwrap_or_else(|| leased.spec.skill.clone()) }
+        let skill = blame.take().unwrap_or_else(|| leased.spec.skill.clone());
+        Executed { end: report.end, usage, skill, recording }
     }
 
     /// What is left for the run: the smallest of the spec's limit, the host's cap, and the task's own deadline.
@@ -139,15 +189,8 @@ impl Executor {
             deadline,
         };
         let ports = self.ports_for(leased, lease, &loaded, blame);
-        let mut report = self.0.sandbox.run(&loaded.prepared, request, ports).await;
-        if let RunEnd::Finished(outcome) = &report.end
-            && let Err(problem) = check_value(&manifest.io.output, &outcome.output, deadline + GRACE).await
-        {
-            let about = "the output does not fit the skill's own schema";
-            let failure = problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, about);
-            report.end = RunEnd::Failed(failure);
-        }
-        report
+        let report = self.0.sandbox.run(&loaded.prepared, request, ports).await;
+        held_against_schema(report, &manifest, deadline + GRACE).await
     }
 
     fn ports_for(&self, leased: &LeasedTask, lease: &Lease, loaded: &LoadedSkill, blame: &Arc<Blame>) -> HostPorts {
@@ -201,7 +244,7 @@ impl Executor {
 }
 
 /// The smaller of two limits, one by one.
-fn within(wanted: Limits, own: Limits) -> Limits {
+pub(crate) fn within(wanted: Limits, own: Limits) -> Limits {
     Limits {
         time_ms: wanted.time_ms.min(own.time_ms),
         fuel: wanted.fuel.min(own.fuel),
@@ -211,8 +254,20 @@ fn within(wanted: Limits, own: Limits) -> Limits {
     }
 }
 
+/// The report of a run whose output must fit the skill's own schema.
+pub(crate) async fn held_against_schema(mut report: RunReport, manifest: &Manifest, until: Instant) -> RunReport {
+    if let RunEnd::Finished(outcome) = &report.end
+        && let Err(problem) = check_value(&manifest.io.output, &outcome.output, until).await
+    {
+        let about = "the output does not fit the skill's own schema";
+        let failure = problem.into_failure(FailureKind::Permanent, codes::OUTPUT_INVALID, about);
+        report.end = RunEnd::Failed(failure);
+    }
+    report
+}
+
 fn failed(failure: Failure) -> RunReport {
-    RunReport { end: RunEnd::Failed(failure), usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0 }
+    RunReport::failed(failure)
 }
 
 fn deadline_failure(message: &str) -> Failure {

@@ -6,6 +6,7 @@
 pub mod executor;
 pub mod pool;
 pub mod ports;
+pub mod replay;
 pub mod reporter;
 
 mod callee;

@@ -15,8 +15,7 @@ use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::AgentId;
 use chimera_core::ports::Queued;
 use chimera_core::records::{Agent, AgentRole, AgentStatus};
-use chimera_core::task::{Lease, Usage};
-use chimera_sandbox::RunEnd;
+use chimera_core::task::Lease;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -157,7 +156,7 @@ impl Busy {
         let served = async {
             let Some(leased) = inner.scheduler.take(&item, self.worker).await? else { return Ok(()) };
             let Some(lease) = leased.task.lease.clone() else { return Ok(()) };
-            let (task, attempt) = (leased.task.id, leased.task.attempt);
+            let (task, attempt, held) = (leased.task.id, leased.task.attempt, leased.task.clone());
             let executed = tokio::select! {
                 executed = run_apart(inner.executor.clone(), leased, lease.clone()) => executed,
                 () = keep_alive(&inner.scheduler, task, attempt, &lease) => {
@@ -165,7 +164,7 @@ impl Busy {
                     return Ok(());
                 }
             };
-            report_run(&inner.scheduler, task, &lease, attempt, executed).await.map(|_| ())
+            report_run(&inner.scheduler, &held, &lease, executed).await.map(|_| ())
         };
         let ended: Result<(), AgentError> = tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -196,7 +195,7 @@ async fn run_apart(executor: Executor, leased: LeasedTask, lease: Lease) -> Exec
         let what = if error.is_panic() { "panicked" } else { "was stopped" };
         let failure =
             Failure::new(FailureKind::Permanent, codes::HOST, format!("the host {what} while it ran the task"));
-        Executed { end: RunEnd::Failed(failure), usage: Usage::default(), skill }
+        Executed::failed(failure, skill)
     })
 }
 

@@ -64,16 +64,22 @@ pub struct Reported {
 /// `Conflict` when the run was fenced off (nothing was written); `NotFound`; `Unavailable` when the lease ran out first.
 pub async fn report_run(
     scheduler: &Scheduler,
-    task: TaskId,
+    task: &Task,
     lease: &Lease,
-    attempt: u32,
     executed: Executed,
 ) -> Result<Task, AgentError> {
     failpoint::hit("worker.before_report");
     let actor = Actor::Worker(lease.worker);
     let mut pause = Duration::from_millis(50);
+    let Task { id: task, attempt, epoch, .. } = *task;
+    // What the journal still lacks becomes durable with the report, or not at all.
+    let mut rest = Change::new();
+    let entries = executed.last_entries();
+    if !entries.is_empty() {
+        rest.write(Write::AppendJournal { task, epoch, entries });
+    }
     loop {
-        let reported = report_once(scheduler, task, lease.id, attempt, &executed, actor.clone()).await;
+        let reported = report_once(scheduler, task, lease.id, attempt, &executed, &rest, actor.clone()).await;
         match reported {
             Err(error) if error.kind() == AgentErrorKind::Unavailable && scheduler.clock().now() < lease.until => {
                 tracing::warn!(%task, %error, "the report could not be written; trying again");
@@ -95,9 +101,10 @@ async fn report_once(
     lease: LeaseId,
     attempt: u32,
     executed: &Executed,
+    rest: &Change,
     actor: Actor,
 ) -> Result<Task, AgentError> {
-    let Executed { end, usage, skill } = executed.clone();
+    let Executed { end, usage, skill, .. } = executed.clone();
     let event = match end {
         RunEnd::Finished(outcome) => TaskEvent::Finished { lease, attempt, outcome, usage },
         RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure, usage, skill },
@@ -106,7 +113,7 @@ async fn report_once(
             return suspend(scheduler, task, lease, attempt, approval, executed, actor).await;
         }
     };
-    scheduler.apply(task, event, actor).await
+    scheduler.apply_with(task, event, rest, actor).await
 }
 
 /// A human may have decided while the guest was being parked: then nobody would ever wake the task, so it is run again

@@ -117,9 +117,9 @@ async fn parked_too_late(decision: HumanDecision) -> TaskState {
     let open = Approval::about_task(ApprovalKind::Effect, &leased.task, "Send?", reason, json!({}), &cx);
     house.write(vec![Write::PutApproval(open.clone())]).await;
     house.answer(&open, decision, None).await;
-    let executed =
-        Executed { end: RunEnd::Suspended(open.id), usage: Usage::default(), skill: leased.spec.skill.clone() };
-    report_run(&house.scheduler, leased.task.id, &lease, leased.task.attempt, executed).await.expect("reported").state
+    let failure = Failure::new(FailureKind::Transient, "never", "never told");
+    let executed = Executed { end: RunEnd::Suspended(open.id), ..Executed::failed(failure, leased.spec.skill.clone()) };
+    report_run(&house.scheduler, &leased.task, &lease, executed).await.expect("reported").state
 }
 
 #[tokio::test]

@@ -253,6 +253,11 @@ fn work_endpoints() -> Vec<Endpoint> {
             .does("Everything about one task")
             .gives(200, "`{task, spec, effects, journal: {epoch, count, entries}, audit}`"),
         Endpoint::post("/api/v1/tasks/{id}/replay", Operator, tasks::replay)
+            .does("Runs a finished task again from its journal, without touching the world; with a component in the body, that one")
+            .asks(&[("epoch", "which of its starts; the last one")])
+            .takes_bytes("application/wasm", chimera_registry::MAX_COMPONENT_BYTES + 1)
+            .gives(200, "`{replay: {task, epoch, skill, component, calls, verdict: {kind, …}, usage}, same}`"),
+        Endpoint::post("/api/v1/tasks/{id}/retry", Operator, tasks::retry)
             .does("Tries a task that failed for good once more")
             .gives(200, "`{task}`: the task that does it now"),
     ]

@@ -62,7 +62,7 @@ pub(super) async fn compiling(State(state): State<AppState>) -> Json<Value> {
     Json(json!({ "compiling": all }))
 }
 
-fn refused(error: InstallError) -> Problem {
+pub(super) fn refused(error: InstallError) -> Problem {
     match error {
         InstallError::Refused(refusal) => refusal_problem(&refusal),
         InstallError::Host(error) => error.into(),

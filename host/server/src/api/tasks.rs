@@ -1,13 +1,14 @@
 //! Tasks: lists, and one with everything that is known of it.
 //!
-//! Tasks change through the three agent endpoints, through approvals and through their campaign; here they are read, and
-//! dead ones are tried once more. Called by the dashboard and the CLI.
+//! Tasks change through the three agent endpoints, through approvals and through their campaign; here they are read and
+//! replayed, and dead ones are tried once more. Called by the dashboard and the CLI.
 
-use super::extract::{Id, Params};
+use super::extract::{Id, Params, Raw};
 use super::{AppState, Problem};
 use crate::auth::Caller;
 use axum::extract::State;
 use axum::{Extension, Json};
+use chimera_agents::worker::replay::Changed;
 use chimera_core::approval::{Answer, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::AuditEvent;
 use chimera_core::ids::{CampaignId, TaskId};
@@ -66,8 +67,34 @@ pub(super) async fn show(State(state): State<AppState>, Id(id): Id<TaskId>) -> R
     })))
 }
 
-/// `POST /api/v1/tasks/{id}/replay`: says yes to the open question whether the task is tried once more.
+/// The query of `POST /api/v1/tasks/{id}/replay`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayQuery {
+    epoch: Option<u32>,
+}
+
+/// `POST /api/v1/tasks/{id}/replay`: runs the task again from its journal, or the component in the body in its place.
 pub(super) async fn replay(
+    State(state): State<AppState>,
+    Id(id): Id<TaskId>,
+    Params(query): Params<ReplayQuery>,
+    Raw(wasm): Raw,
+) -> Result<Json<Value>, Problem> {
+    let changed = if wasm.is_empty() {
+        None
+    } else {
+        let prepared = state.handles().registry.prepare_apart(&wasm).await;
+        let (prepared, manifest) = prepared.map_err(super::skills::refused)?;
+        Some(Changed { prepared, manifest })
+    };
+    let replay = state.handles().replayer.replay(id, query.epoch, changed).await?;
+    let same = replay.verdict.is_same();
+    Ok(Json(json!({ "replay": replay, "same": same })))
+}
+
+/// `POST /api/v1/tasks/{id}/retry`: says yes to the open question whether the task is tried once more.
+pub(super) async fn retry(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<TaskId>,
@@ -80,16 +107,16 @@ pub(super) async fn replay(
     else {
         if task.campaign.is_none() {
             let detail = format!("task {id} belongs to no campaign: assign it again, with a new task_id");
-            return Err(Problem::conflict("not-replayable", detail));
+            return Err(Problem::conflict("not-retryable", detail));
         }
         let detail = format!(
             "task {id} is {} and no open question asks whether to try it once more; only a task that failed for good, \
-             and that nothing else installed can do, is replayed",
+             and that nothing else installed can do, is tried again",
             task.state.as_str()
         );
-        return Err(Problem::conflict("not-replayable", detail));
+        return Err(Problem::conflict("not-retryable", detail));
     };
-    let answer = Answer { decision: HumanDecision::Retry, edited: None, note: Some("replayed".to_owned()) };
+    let answer = Answer { decision: HumanDecision::Retry, edited: None, note: Some("tried again".to_owned()) };
     state.handles().hitl.decide(stuck.id, answer, caller.actor()).await?;
     let view = match task.campaign {
         Some(campaign) => truth.campaign_view(campaign).await?,

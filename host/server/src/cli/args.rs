@@ -295,8 +295,24 @@ pub(crate) enum TaskCommand {
         #[arg(long, value_name = "ID")]
         campaign: Option<String>,
     },
-    /// Put a task that failed for good back on its queue
+    /// Run a finished task again from its journal, without touching the world, and say whether it is the same
+    #[command(
+        after_help = "Nothing is sent, written or waited for: every answer is the recorded one. Exit code 1 when \
+                            it is not the same.\n\nExamples:\n  chimera task replay 01985c2e-…\n  \
+                            chimera task replay 01985c2e-… --with target/chimera/acme-hello-0.2.0.wasm"
+    )]
     Replay {
+        /// The task
+        id: String,
+        /// Run this component in place of the version that was recorded, and say where it takes another turn
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
+        /// Which of its starts [default: the last one]
+        #[arg(long, value_name = "N")]
+        epoch: Option<u32>,
+    },
+    /// Put a task that failed for good back on its queue
+    Retry {
         /// The task
         id: String,
     },

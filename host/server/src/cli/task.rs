@@ -1,12 +1,15 @@
 //! `chimera task`: single tasks, with their attempts, use and verdict.
 //!
-//! Reads through the running server; only `replay` asks it to do something. Called by the dispatcher.
+//! Reads through the running server; `replay` and `retry` ask it to do something. Called by the dispatcher.
 
 use super::args::TaskCommand;
 use super::client::segment;
 use super::error::{CliResult, Exit};
+use super::inputs::read_capped;
 use super::output::{Style, Table, bytes, count, millis, one_line, pretty, say};
 use super::{Env, list, text};
+use chimera_core::text::printable;
+use chimera_registry::MAX_COMPONENT_BYTES;
 use serde_json::{Value, json};
 
 pub(super) async fn run(env: Env, command: TaskCommand) -> CliResult {
@@ -34,8 +37,21 @@ pub(super) async fn run(env: Env, command: TaskCommand) -> CliResult {
                 table.print("There are no tasks. Start a campaign with `chimera campaign run`.");
             });
         }
-        TaskCommand::Replay { id } => {
-            let done = client.post(&format!("/api/v1/tasks/{}/replay", segment(&id)), &json!({})).await?;
+        TaskCommand::Replay { id, with, epoch } => {
+            let component = match with {
+                Some(path) => read_capped(&path, MAX_COMPONENT_BYTES as u64)?,
+                None => Vec::new(),
+            };
+            let epoch = epoch.map(|epoch| format!("?epoch={epoch}")).unwrap_or_default();
+            let path = format!("/api/v1/tasks/{}/replay{epoch}", segment(&id));
+            let done = client.post_bytes(&path, "application/wasm", component).await?;
+            env.show(&done, replayed);
+            if done["same"] != Value::Bool(true) {
+                return Ok(Exit::Failed);
+            }
+        }
+        TaskCommand::Retry { id } => {
+            let done = client.post(&format!("/api/v1/tasks/{}/retry", segment(&id)), &json!({})).await?;
             env.show(&done, |done| {
                 let new = ["/task/id", "/id"].iter().map(|at| text(done, at)).find(|id| !id.is_empty()).unwrap_or(&id);
                 say(&format!("Task {new} is queued. Follow it with `chimera task show {new}`."));
@@ -43,6 +59,46 @@ pub(super) async fn run(env: Env, command: TaskCommand) -> CliResult {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The calls and the verdict of a replay.
+fn replayed(done: &Value) {
+    let style = Style::stdout();
+    let replay = done.get("replay").unwrap_or(done);
+    let mut table = Table::new(&["CALL", "WHAT", "SAME"]);
+    for call in list(replay, "calls") {
+        let same = if call["same"] == Value::Bool(true) { "yes" } else { "no" };
+        table.row([number(call, "/ordinal").to_string(), text(call, "/call").to_owned(), same.to_owned()]);
+    }
+    table.print("It was answered nothing.");
+    let verdict = &replay["verdict"];
+    let of = |pointer: &str| printable(text(verdict, pointer));
+    say(&match text(verdict, "/kind") {
+        "identical" => {
+            let fuel = count(number(replay, "/usage/fuel"));
+            style.green(&format!("Identical: outcome or failure, log, calls, memory, and {fuel} units of fuel."))
+        }
+        "same-until-ended" => format!(
+            "{} It was the host that ended it there: {} [{}].",
+            style.green("The same up to its end."),
+            of("/by/message"),
+            of("/by/code")
+        ),
+        "diverged" => format!(
+            "{} at call {}: recorded was {}, asked is {}.",
+            style.red("Another turn"),
+            number(verdict, "/ordinal"),
+            of("/recorded"),
+            of("/asked")
+        ),
+        _ => format!(
+            "{}: its {} was {} and is {}.",
+            style.red("The same calls, and not the same"),
+            of("/field"),
+            of("/recorded"),
+            of("/replayed")
+        ),
+    });
 }
 
 fn number(value: &Value, pointer: &str) -> u64 {
