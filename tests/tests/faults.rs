@@ -4,8 +4,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
-use anyhow::{Result, ensure};
-use chimera_tests::campaign::{Drive, End, Social};
+use anyhow::{Context as _, Result, ensure};
+use chimera_tests::campaign::{Drive, End, Social, list, text};
 use chimera_tests::is_full;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -38,6 +38,20 @@ async fn check(drive: &mut Drive, social: Social, what: &str) -> Result<()> {
             ensure!(posts <= 1, "{what}: {posts} posts and a question");
         }
         _ => anyhow::bail!("{what}: ended as {end:?} with {posts} posts"),
+    }
+    replayed(drive, what).await?;
+    ensure!(drive.check().await? == posts, "{what}: a replay posted");
+    Ok(())
+}
+
+/// However often the host died: what was done can be done again from the journals, bit for bit.
+async fn replayed(drive: &mut Drive, what: &str) -> Result<()> {
+    let id = drive.campaign_id().context("there is a campaign")?.to_owned();
+    let view = drive.server().get(&format!("/api/v1/campaigns/{id}")).await?;
+    for task in list(&view["tasks"]).into_iter().filter(|task| task["state"] == "approved") {
+        let path = format!("/api/v1/tasks/{}/replay", text(&task["id"]));
+        let (status, replay) = drive.server().request("POST", &path, None).await?;
+        ensure!(status == 200 && replay["same"] == true, "{what}: {status} {replay:#}");
     }
     Ok(())
 }
