@@ -596,11 +596,8 @@ fn parse_output(what: &str, text: &str, max: usize) -> Result<Value, Failure> {
 
 fn deadline_exceeded(started: Instant, deadline: Instant) -> Failure {
     let (max, used) = (millis(deadline.saturating_duration_since(started)), millis(started.elapsed()));
-    Failure::new(FailureKind::Permanent, codes::DEADLINE, "the skill did not end before its deadline").limit(
-        LimitName::Time,
-        max,
-        used,
-    )
+    let message = format!("the skill did not end before its deadline: it had {max} ms");
+    Failure::new(FailureKind::Permanent, codes::DEADLINE, message).limit(LimitName::Time, max, used)
 }
 
 fn mixed_up() -> Failure {

@@ -153,6 +153,13 @@ fn show(found: &Value) {
             text(task, "/failure/message")
         );
         line("failure", style.red(&one_line(&failure, 400)));
+        if task.pointer("/failure/limit").is_some() {
+            let (max, used) = (number(task, "/failure/limit/max"), number(task, "/failure/limit/used"));
+            line(
+                "limit",
+                format!("{}: {} used or asked for, of {}", text(task, "/failure/limit/name"), count(used), count(max)),
+            );
+        }
     }
     line("waits on", text(task, "/waiting_on").to_owned());
     for (name, value) in [("input", spec.get("input")), ("output", task.pointer("/outcome/output"))] {
