@@ -28,6 +28,7 @@ mod link;
 mod logs;
 mod prepared;
 mod recorder;
+mod resident;
 mod run;
 mod sandbox;
 mod state;
@@ -37,6 +38,7 @@ pub use compile::compile_child_main;
 pub use config::{Compiler, SandboxConfig, SandboxError, SandboxErrorKind};
 pub use logs::LogLine;
 pub use prepared::Prepared;
+pub use resident::{Hold, Resident};
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest};
 pub use sandbox::Sandbox;
 

@@ -10,6 +10,7 @@ use crate::config::{SandboxConfig, SandboxError};
 use crate::engine;
 use crate::link::Linkers;
 use crate::prepared::Prepared;
+use crate::resident::Leaving;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use futures::FutureExt as _;
@@ -30,7 +31,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     linkers: Linkers,
     cache: Option<DiskCache>,
-    prepared: Mutex<Recent>,
+    pub(crate) prepared: Mutex<Recent>,
     flights: Mutex<HashMap<Digest, Flight>>,
     /// Places for running guests.
     pub(crate) places: Places,
@@ -42,9 +43,10 @@ type Flight = Shared<BoxFuture<'static, Result<Arc<Prepared>, Failure>>>;
 
 /// Prepared components, each with the time of its last use (a count).
 #[derive(Default)]
-struct Recent {
+pub(crate) struct Recent {
     entries: HashMap<Digest, (Arc<Prepared>, u64)>,
     now: u64,
+    pub(crate) leaving: Leaving,
 }
 
 impl Recent {
@@ -52,23 +54,37 @@ impl Recent {
         self.now += 1;
         let (prepared, used) = self.entries.get_mut(digest)?;
         *used = self.now;
+        prepared.uses.touch();
         Some(prepared.clone())
     }
 
     fn put(&mut self, prepared: Arc<Prepared>, room: usize) {
         self.now += 1;
-        self.entries.insert(prepared.digest(), (prepared, self.now));
+        // A component that was loaded twice at once: the one before lives on in whoever was given it.
+        if let Some((before, _)) = self.entries.insert(prepared.digest(), (prepared, self.now)) {
+            self.leaving.put(&before);
+        }
         while self.entries.len() > room.max(1) {
             let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest);
             match oldest {
-                Some(digest) => drop(self.entries.remove(&digest)),
+                Some(digest) => _ = self.forget(&digest),
                 None => return,
             }
         }
     }
+
+    pub(crate) fn forget(&mut self, digest: &Digest) -> bool {
+        let Some((prepared, _)) = self.entries.remove(digest) else { return false };
+        self.leaving.put(&prepared);
+        true
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Prepared>> {
+        self.entries.values().map(|(prepared, _)| prepared.clone()).collect()
+    }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
