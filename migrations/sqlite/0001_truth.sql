@@ -212,6 +212,16 @@ CREATE TABLE skill_versions (
     PRIMARY KEY (name, version)
 ) STRICT;
 
+-- Which version of a skill new work gets. What a version on trial has done so far is in `body`; counting it moves no `rev`.
+CREATE TABLE skill_routes (
+    name       TEXT    NOT NULL PRIMARY KEY REFERENCES skills (name),
+    active     TEXT,
+    canary     TEXT,
+    rev        INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    body       TEXT    NOT NULL
+) STRICT;
+
 -- The last hour of an agent. `bytes` counts key and value.
 CREATE TABLE ephemeral_memory (
     agent_id   TEXT    NOT NULL,

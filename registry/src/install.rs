@@ -7,6 +7,7 @@
 use crate::Registry;
 use crate::inspect::{Inspection, inspect};
 use crate::refusal::{Refusal, Rule};
+use crate::route::Activation;
 use crate::scan::scan;
 use crate::selftest::{SelfTestResult, run_selftests};
 use crate::toll::too_heavy;
@@ -19,6 +20,7 @@ use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::ApprovalId;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{PortError, PortErrorKind};
+use chimera_core::route::BadTerms;
 use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
 use chimera_sandbox::Prepared;
 use serde::Deserialize;
@@ -58,6 +60,9 @@ pub enum InstallError {
     /// It broke a rule.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The terms of its trial make no sense.
+    #[error(transparent)]
+    Terms(#[from] BadTerms),
     /// The host could not do it; the component may be fine.
     #[error("the skill could not be installed: {0}")]
     Host(PortError),
@@ -78,6 +83,9 @@ pub enum ConsentError {
     /// There is nothing to run again here.
     #[error("a version is consented to or refused; \"retry\" means nothing here")]
     NoRetry,
+    /// Somebody decided about the skill's route at the same moment; nothing was written.
+    #[error("the route of {0} changed at the same moment; answer again")]
+    RouteMoved(SkillRef),
     /// The host could not do it.
     #[error("the consent could not be kept: {0}")]
     Host(#[from] PortError),
@@ -87,6 +95,9 @@ pub enum ConsentError {
 #[derive(Deserialize)]
 struct ConsentPayload {
     skill: SkillRef,
+    /// What was asked for at installation.
+    #[serde(default)]
+    activation: Activation,
 }
 
 struct Admitted {
@@ -100,6 +111,22 @@ impl Registry {
     /// # Errors
     /// [`InstallError::Refused`] with rule, evidence and fix; [`InstallError::Host`] if the store failed.
     pub async fn install(&self, wasm: Vec<u8>, actor: Actor) -> Result<Installed, InstallError> {
+        self.install_as(wasm, Activation::IfNewest, actor).await
+    }
+
+    /// As [`Registry::install`], saying what new work shall get; a version that waits for consent does so until then.
+    ///
+    /// # Errors
+    /// As [`Registry::install`].
+    pub async fn install_as(
+        &self,
+        wasm: Vec<u8>,
+        activation: Activation,
+        actor: Actor,
+    ) -> Result<Installed, InstallError> {
+        if let Activation::Canary(terms) = &activation {
+            terms.check()?;
+        }
         // Before the lock: what takes long to look at keeps nobody else waiting.
         let inspection = inspect_apart(&wasm).await?;
         let _one_at_a_time = self.installing.lock().await;
@@ -111,7 +138,7 @@ impl Registry {
         let mut warnings = admitted.inspection.warnings.clone();
         warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
         let wider = wider_than(&versions, &admitted.manifest);
-        let (version, approval) = self.keep(&wasm, &admitted, &versions, wider, actor).await?;
+        let (version, approval) = self.keep(&wasm, &admitted, &versions, wider, activation, actor).await?;
         self.index.put(&version).await?;
         let outcome = approval.map_or(InstallOutcome::New, InstallOutcome::AwaitingConsent);
         Ok(Installed { version, warnings, outcome })
@@ -155,7 +182,8 @@ impl Registry {
         if asked.kind != ApprovalKind::Consent || asked.state != ApprovalState::Open {
             return Err(not_open());
         }
-        let ConsentPayload { skill } = serde_json::from_value(asked.payload.clone()).map_err(|_| not_open())?;
+        let ConsentPayload { skill, activation } =
+            serde_json::from_value(asked.payload.clone()).map_err(|_| not_open())?;
         let (state, review) = match answer.decision {
             HumanDecision::Approve => (SkillState::Active, ReviewStatus::Approved),
             HumanDecision::Reject => (SkillState::Suspended, ReviewStatus::Rejected),
@@ -166,11 +194,18 @@ impl Registry {
         change.guard(Guard::ApprovalOpen(approval));
         change.write(Write::PutApproval(asked.decided(answer, &cx)));
         change.write(Write::SetSkillState(skill.clone(), state));
-        let detail = json!({ "skill": skill, "approval": approval, "state": state, "note": answer.note });
+        let route = match state {
+            SkillState::Active => self.route_admitted(&skill, activation, &mut change).await?,
+            _ => json!(null),
+        };
+        let detail =
+            json!({ "skill": skill, "approval": approval, "state": state, "note": answer.note, "route": route });
         change.audit(cx.event("skill.consent_decided").review(review).detail(detail));
         failpoint::hit("registry.before_consent");
-        if let Committed::Stale(_) = self.truth.commit(change).await? {
-            return Err(not_open());
+        match self.truth.commit(change).await? {
+            Committed::Applied => {}
+            Committed::Stale(Guard::RouteRev(..)) => return Err(ConsentError::RouteMoved(skill)),
+            Committed::Stale(_) => return Err(not_open()),
         }
         failpoint::hit("registry.after_consent");
         self.refresh(&skill).await?.ok_or_else(not_open)
@@ -254,7 +289,8 @@ impl Registry {
         }
         let new = &admitted.manifest.skill.version;
         if let Some(newer) = versions.iter().map(|old| &old.skill.version).filter(|old| *old > new).max() {
-            warnings.push(format!("older-version: {newer} is installed already, so {new} is not chosen for new plans"));
+            let told = format!("older-version: {newer} is installed already, so {new} is not chosen for new plans");
+            warnings.push(format!("{told} unless you activate it"));
         }
         Ok(warnings)
     }
@@ -265,6 +301,7 @@ impl Registry {
         admitted: &Admitted,
         versions: &[SkillVersion],
         wider: Vec<String>,
+        activation: Activation,
         actor: Actor,
     ) -> Result<(SkillVersion, Option<ApprovalId>), InstallError> {
         let cx = self.context(actor);
@@ -283,14 +320,18 @@ impl Registry {
         let mut change = Change::new();
         change.guard(Guard::SkillAbsent(skill.clone()));
         change.write(Write::PutSkill(version.clone()));
-        let approval = (!wider.is_empty()).then(|| consent_question(&skill, versions, &wider, &cx));
+        let approval = (!wider.is_empty()).then(|| consent_question(&skill, versions, &wider, activation, &cx));
         let id = approval.as_ref().map(|approval| approval.id);
         change.audit.extend(approval.as_ref().map(|approval| {
             let detail = json!({ "skill": skill, "approval": approval.id, "wants": wider });
             cx.event("skill.consent_asked").review(ReviewStatus::Pending).detail(detail)
         }));
         change.writes.extend(approval.map(Write::PutApproval));
-        let detail = json!({ "skill": skill, "state": state, "size": size });
+        let route = match state {
+            SkillState::Active => self.route_admitted(&skill, activation, &mut change).await?,
+            _ => json!(null),
+        };
+        let detail = json!({ "skill": skill, "state": state, "size": size, "route": route });
         change.audit.insert(0, cx.event("skill.installed").detail(detail));
         failpoint::hit("registry.before_install");
         let committed = self.truth.commit(change).await?;
@@ -299,7 +340,7 @@ impl Registry {
             Committed::Applied => Ok((version, id)),
             Committed::Stale(_) => Err(InstallError::Host(PortError::new(
                 PortErrorKind::Unavailable,
-                format!("{skill} was installed by somebody else meanwhile; try again"),
+                format!("{skill} was installed, or its route changed, by somebody else meanwhile; try again"),
             ))),
         }
     }
@@ -368,7 +409,13 @@ fn consented(versions: &[SkillVersion]) -> Option<&SkillVersion> {
     newest(&|state| state == SkillState::Active).or_else(|| newest(&|state| state == SkillState::Yanked))
 }
 
-fn consent_question(skill: &SkillRef, versions: &[SkillVersion], wider: &[String], cx: &Context<'_>) -> Approval {
+fn consent_question(
+    skill: &SkillRef,
+    versions: &[SkillVersion],
+    wider: &[String],
+    activation: Activation,
+    cx: &Context<'_>,
+) -> Approval {
     let before = consented(versions).map(|old| old.skill.version.to_string());
     let wants = wider.join(", ");
     let reason = match &before {
@@ -379,7 +426,7 @@ fn consent_question(skill: &SkillRef, versions: &[SkillVersion], wider: &[String
         ApprovalKind::Consent,
         format!("May {skill} be run?"),
         chimera_core::text::truncated(reason, 2000),
-        json!({ "skill": skill, "before": before, "wants": wider }),
+        json!({ "skill": skill, "before": before, "wants": wider, "activation": activation }),
         cx,
     )
 }

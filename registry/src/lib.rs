@@ -14,6 +14,7 @@ mod inspect;
 mod install;
 mod load;
 mod refusal;
+mod route;
 mod scan;
 mod section;
 mod selftest;
@@ -28,6 +29,7 @@ pub use inspect::{CONTRACT_PACKAGE, CONTRACT_SERVED, Inspection, InterfaceName, 
 pub use install::{ConsentError, InstallError, InstallOutcome, Installed};
 pub use load::LoadedSkill;
 pub use refusal::{Refusal, Rule};
+pub use route::{Activation, LoadedCode, RouteError};
 pub use scan::{Finding, FindingRule, scan};
 pub use section::embed_manifest;
 pub use selftest::{SelfTestProblem, SelfTestResult, run_selftests};
@@ -36,11 +38,14 @@ pub use widening::widening;
 use chimera_core::audit::Actor;
 use chimera_core::change::Context;
 use chimera_core::clock::Clock;
+use chimera_core::digest::Digest;
 use chimera_core::ids::IdSource;
 use chimera_core::ports::{Blobs, SkillIndex, Truth};
+use chimera_core::skill::SkillRef;
 use chimera_sandbox::Sandbox;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Largest component in bytes (32 MiB; a Python skill is about 18 MB).
 pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
@@ -55,6 +60,8 @@ pub struct Registry {
     ids: Arc<dyn IdSource>,
     /// One installation at a time: each looks at the versions there are before it adds its own.
     installing: tokio::sync::Mutex<()>,
+    /// Which versions the code in the sandbox's memory was loaded as.
+    loaded_as: Mutex<HashMap<Digest, SkillRef>>,
 }
 
 impl fmt::Debug for Registry {
@@ -73,7 +80,8 @@ impl Registry {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { truth, blobs, sandbox, index, clock, ids, installing: tokio::sync::Mutex::new(()) }
+        let (installing, loaded_as) = (tokio::sync::Mutex::new(()), Mutex::default());
+        Self { truth, blobs, sandbox, index, clock, ids, installing, loaded_as }
     }
 
     fn context(&self, actor: Actor) -> Context<'_> {

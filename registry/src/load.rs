@@ -6,11 +6,13 @@
 use crate::Registry;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ports::{PortError, PortErrorKind};
+use chimera_core::route::Choices;
 use chimera_core::skill::{SkillName, SkillRef, SkillState, SkillVersion};
 use chimera_sandbox::{Compiling, Prepared};
 use semver::VersionReq;
 use std::fmt;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A version that is ready to be run.
 #[derive(Clone)]
@@ -54,10 +56,12 @@ impl Registry {
             Some(prepared) => prepared,
             None => self.prepare(skill).await?,
         };
+        self.note_loaded(skill);
         Ok(Arc::new(LoadedSkill { version, prepared }))
     }
 
-    /// The newest version of that name that may be planned and fits the requirement.
+    /// The version of that name that new work of this lineage gets: where the skill's route leads, or what the requirement
+    /// asks for ([`Choices`]).
     ///
     /// # Errors
     /// [`PortError`] if the truth cannot be read.
@@ -65,14 +69,11 @@ impl Registry {
         &self,
         name: &SkillName,
         wanted: Option<&VersionReq>,
+        lineage: Option<Uuid>,
     ) -> Result<Option<SkillVersion>, PortError> {
         let versions = self.truth.skills(Some(name)).await?;
-        let fits = |version: &SkillVersion| {
-            version.state == SkillState::Active && wanted.is_none_or(|wanted| wanted.matches(&version.skill.version))
-        };
-        // A pre-release is chosen only where a requirement names it, or where there is nothing else.
-        let rank = |version: &SkillVersion| (version.skill.version.pre.is_empty(), version.skill.version.clone());
-        Ok(versions.into_iter().filter(fits).max_by_key(rank))
+        let route = self.truth.routes(Some(name)).await?.pop();
+        Ok(Choices::of(versions, route.as_ref(), lineage).into_first(wanted))
     }
 
     pub(crate) async fn find(&self, skill: &SkillRef) -> Result<Option<SkillVersion>, PortError> {

@@ -63,7 +63,7 @@ impl House {
     async fn refused(&self, wasm: Vec<u8>) -> Refusal {
         match self.registry.install(wasm, operator()).await.unwrap_err() {
             InstallError::Refused(refusal) => refusal,
-            InstallError::Host(error) => panic!("{error}"),
+            error => panic!("{error}"),
         }
     }
 
@@ -286,7 +286,7 @@ async fn a_version_that_wants_more_waits_for_consent_and_the_old_one_goes_on() {
     assert_eq!(approval.payload["before"], json!("0.1.0"));
     let denied = house.registry.load(&new).await.unwrap_err();
     assert_eq!((denied.kind, denied.code.as_str()), (FailureKind::Denied, "skill-awaiting-consent"));
-    let resolved = house.registry.resolve(&new.name, None).await.unwrap().unwrap();
+    let resolved = house.registry.resolve(&new.name, None, None).await.unwrap().unwrap();
     assert_eq!(resolved.skill, old);
     let retry = Answer { decision: HumanDecision::Retry, edited: None, note: None };
     assert_eq!(house.registry.consent(id, &retry, operator()).await.unwrap_err(), ConsentError::NoRetry);
@@ -295,9 +295,9 @@ async fn a_version_that_wants_more_waits_for_consent_and_the_old_one_goes_on() {
     assert_eq!(active.state, SkillState::Active);
     assert_eq!(house.registry.consent(id, &yes, operator()).await.unwrap_err(), ConsentError::NotOpen(id));
     house.registry.load(&new).await.unwrap();
-    assert_eq!(house.registry.resolve(&new.name, None).await.unwrap().unwrap().skill, new);
+    assert_eq!(house.registry.resolve(&new.name, None, None).await.unwrap().unwrap().skill, new);
     let only_old = "~0.1".parse().unwrap();
-    assert_eq!(house.registry.resolve(&new.name, Some(&only_old)).await.unwrap().unwrap().skill, old);
+    assert_eq!(house.registry.resolve(&new.name, Some(&only_old), None).await.unwrap().unwrap().skill, old);
     assert_eq!(
         house.actions().await,
         ["skill.installed", "skill.installed", "skill.consent_asked", "skill.consent_decided"]
@@ -317,7 +317,7 @@ async fn a_refused_consent_suspends_the_version() {
     let version = house.registry.consent(id, &no, operator()).await.unwrap();
     assert_eq!(version.state, SkillState::Suspended);
     assert_eq!(house.registry.load(&version.skill).await.unwrap_err().code, "skill-suspended");
-    assert_eq!(house.registry.resolve(&old.name, None).await.unwrap().unwrap().skill, old);
+    assert_eq!(house.registry.resolve(&old.name, None, None).await.unwrap().unwrap().skill, old);
     // Installing the same wish under another number asks again.
     let again = with_manifest(
         &reads_scratch(),
@@ -362,7 +362,7 @@ async fn a_suspension_counts_at_the_next_load_and_search() {
     let seen = house.registry.refresh(&skill).await.unwrap().unwrap();
     assert_eq!(seen.state, SkillState::Suspended);
     assert!(house.found("parrot").await.is_empty());
-    assert!(house.registry.resolve(&skill.name, None).await.unwrap().is_none());
+    assert!(house.registry.resolve(&skill.name, None, None).await.unwrap().is_none());
 }
 
 #[tokio::test]

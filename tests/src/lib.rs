@@ -275,13 +275,20 @@ impl Server {
     /// # Errors
     /// When it is refused.
     pub async fn install(&self, component: &Path) -> Result<Value> {
-        let request = self.client.post(format!("{}/api/v1/skills", self.url)).bearer_auth(&self.token);
+        let (status, value) = self.install_with(component, "").await?;
+        ensure!((200..300).contains(&status), "install {}: {status} {value}", component.display());
+        Ok(value)
+    }
+
+    /// Installs a component with a query such as `?activate=false`: status and JSON.
+    ///
+    /// # Errors
+    /// When there is no answer or it is not JSON.
+    pub async fn install_with(&self, component: &Path, query: &str) -> Result<(u16, Value)> {
+        let request = self.client.post(format!("{}/api/v1/skills{query}", self.url)).bearer_auth(&self.token);
         let response =
             request.header("content-type", "application/wasm").body(std::fs::read(component)?).send().await?;
-        let status = response.status();
-        let value: Value = response.json().await?;
-        ensure!(status.is_success(), "install {}: {status} {value}", component.display());
-        Ok(value)
+        Ok((response.status().as_u16(), response.json().await?))
     }
 
     /// Installs every bundled skill and grants `chimera/publish-post` the server `social`.

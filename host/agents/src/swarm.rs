@@ -8,7 +8,7 @@ use crate::judge::Judge;
 use crate::judge::hitl::Hitl;
 use crate::planner::decomposer::Decomposer;
 use crate::planner::scheduler::{Scheduler, SchedulerDeps};
-use crate::runner;
+use crate::runner::{self, Turn};
 use crate::worker::executor::{Executor, ExecutorDeps};
 use crate::worker::pool::Pool;
 use chimera_core::clock::Clock;
@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_millis(500);
 /// How often queued tasks are put on the queue again.
 const REDRIVE: Duration = Duration::from_secs(10);
+/// How often code is looked for to which no new work is sent: it must be gone within a second of its last task.
+const UNLOAD: Duration = Duration::from_millis(200);
 
 /// What a swarm works with.
 #[derive(Clone)]
@@ -101,9 +103,9 @@ impl Swarm {
         let pool = Pool::open(scheduler.clone(), executor, deps.workers, stop.clone()).await?;
         scheduler.recover(&pool.workers()).await?;
         let judge = Judge::new(scheduler.clone());
-        let hitl = Hitl::new(scheduler.clone(), deps.registry);
+        let hitl = Hitl::new(scheduler.clone(), deps.registry.clone());
         let handle = SwarmHandle { scheduler, judge, hitl, pool, stop, loops: TaskTracker::new() };
-        handle.start_loops();
+        handle.start_loops(deps.registry);
         Ok(handle)
     }
 }
@@ -140,7 +142,7 @@ impl SwarmHandle {
         }
     }
 
-    fn start_loops(&self) {
+    fn start_loops(&self, registry: Arc<Registry>) {
         let spawn = |name: &'static str, which: Loop| {
             let (scheduler, judge, hitl, stop) =
                 (self.scheduler.clone(), self.judge.clone(), self.hitl.clone(), self.stop.clone());
@@ -153,6 +155,14 @@ impl SwarmHandle {
         spawn("sweep", Loop::Sweep);
         spawn("expiry", Loop::Expiry);
         spawn("redrive", Loop::Redrive);
+        let stop = self.stop.clone();
+        self.loops.spawn(async move {
+            let unload = || async {
+                registry.unload_unrouted().await?;
+                Ok(Turn::Idle)
+            };
+            runner::run("unload", stop, &Notify::new(), UNLOAD, unload).await;
+        });
         let (scheduler, stop) = (self.scheduler.clone(), self.stop.clone());
         self.loops.spawn(async move { scheduler.listen(stop).await });
         let pool = self.pool.clone();

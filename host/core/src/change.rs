@@ -14,7 +14,8 @@ use crate::ids::{AgentId, ApprovalId, CampaignId, EffectId, IdSource, LeaseId, O
 use crate::journal::JournalEntry;
 use crate::plan::Step;
 use crate::records::{Agent, ApiToken, MemoryItem, ScratchItem, TrendItem};
-use crate::skill::{SkillRef, SkillState, SkillVersion};
+use crate::route::{Route, RunMark};
+use crate::skill::{SkillName, SkillRef, SkillState, SkillVersion};
 use crate::task::{Task, TaskSpec};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,8 @@ pub enum Guard {
     OutboxPresent(OutboxId),
     /// No version of this name and version is installed.
     SkillAbsent(SkillRef),
+    /// The route of this skill is at this revision; 0 when it has none.
+    RouteRev(SkillName, u64),
     /// No journal entry of this task and epoch has this ordinal.
     JournalAbsent(TaskId, u32, u32),
     /// With a value of this many bytes (its key's included) under this key, the agent's ephemeral memory is within
@@ -138,6 +141,11 @@ pub enum Write {
     PutSkill(SkillVersion),
     /// Only the state of an installed version.
     SetSkillState(SkillRef, SkillState),
+    /// Which version of a skill new work gets.
+    PutRoute(Route),
+    /// One more run of a version, counted if it is on trial now, and nothing else. No guard is needed: counts add up in any
+    /// order.
+    CountRun(SkillRef, RunMark),
     /// An agent.
     PutAgent(Agent),
     /// That an agent was seen.

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod ports;
 pub mod recorded;
 pub mod records;
+pub mod route;
 pub mod schema;
 pub mod skill;
 pub mod task;

@@ -17,6 +17,7 @@ use crate::ids::{AgentId, ApprovalId, CampaignId, EffectId, GrantId, LeaseId, Li
 use crate::journal::JournalEntry;
 use crate::manifest::Manifest;
 use crate::records::{Agent, ApiToken, MemoryItem, ScratchItem, TrendTop};
+use crate::route::Route;
 use crate::skill::{SkillName, SkillRef, SkillVersion};
 use crate::task::{Outcome, Task, TaskSpec, TaskState};
 use async_trait::async_trait;
@@ -158,6 +159,8 @@ pub trait Truth: Send + Sync {
 
     /// Installed versions; of all skills if no name is given.
     async fn skills(&self, name: Option<&SkillName>) -> Result<Vec<SkillVersion>, PortError>;
+    /// Which version new work gets: of one skill, or of all that have a route.
+    async fn routes(&self, name: Option<&SkillName>) -> Result<Vec<Route>, PortError>;
     /// Agents, oldest first.
     async fn agents(&self) -> Result<Vec<Agent>, PortError>;
     /// Tokens, oldest first.

@@ -136,6 +136,12 @@ impl Truth for MemoryTruth {
     async fn release_outbox_claims(&self) -> Result<(), PortError> {
         unused()
     }
+    async fn routes(
+        &self,
+        _: Option<&chimera_core::skill::SkillName>,
+    ) -> Result<Vec<chimera_core::route::Route>, PortError> {
+        unused()
+    }
     async fn skills(
         &self,
         _: Option<&chimera_core::skill::SkillName>,

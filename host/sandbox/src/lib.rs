@@ -31,6 +31,7 @@ mod logs;
 mod prepared;
 mod progress;
 mod recorder;
+mod resident;
 mod run;
 mod sandbox;
 mod state;
@@ -51,6 +52,7 @@ pub use logs::LogLine;
 pub use prepared::Prepared;
 pub use progress::{CompileStage, Compiling};
 pub use recorder::Unwritten;
+pub use resident::{Hold, Resident};
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest, Tape};
 pub use sandbox::Sandbox;
 

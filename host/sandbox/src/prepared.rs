@@ -7,6 +7,7 @@ use crate::contract::VERSION;
 use crate::contract::judge::JudgePre;
 use crate::contract::skill::SkillPre;
 use crate::link::Linkers;
+use crate::resident::Uses;
 use crate::state::State;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
@@ -24,6 +25,9 @@ pub struct Prepared {
     pub(crate) describe: Option<ComponentExportIndex>,
     /// Places in the pool that one run takes.
     weight: u32,
+    /// Size of the compiled code and data in bytes.
+    code_bytes: u64,
+    pub(crate) uses: Uses,
 }
 
 /// What a component exports.
@@ -49,12 +53,19 @@ impl Prepared {
             .and_then(|interface| component.get_export_index(Some(&interface), "describe"));
         // A component with modules among its imports or exports has none that are known; none is served.
         let weight = component.resources_required().map_or(1, |required| required.num_memories.max(1));
-        Ok(Self { digest, imports, exports, describe, weight })
+        let image = component.image_range();
+        let code_bytes = (image.end as usize).saturating_sub(image.start as usize) as u64;
+        Ok(Self { digest, imports, exports, describe, weight, code_bytes, uses: Uses::new() })
     }
 
     /// The digest of the component's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Size of the compiled code and data in bytes.
+    pub const fn code_bytes(&self) -> u64 {
+        self.code_bytes
     }
 
     /// The world that the component exports.

@@ -305,6 +305,7 @@ impl Sandbox {
         read: impl FnOnce(Returned) -> Result<T, Failure>,
     ) -> Report<Result<T, RunEnd>> {
         let started = call.started;
+        let _using = call.skill.uses.begin();
         let caught = AssertUnwindSafe(self.call_in_place(call)).catch_unwind().await;
         let mut report = caught.unwrap_or_else(|_| {
             let message = "the host failed while it served the skill; its log says more";

@@ -11,6 +11,7 @@ use crate::engine;
 use crate::link::Linkers;
 use crate::prepared::Prepared;
 use crate::progress::{CompileStage, Compiling, Progress};
+use crate::resident::Leaving;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use futures::FutureExt as _;
@@ -32,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     linkers: Linkers,
     cache: Option<DiskCache>,
-    prepared: Mutex<Recent>,
+    pub(crate) prepared: Mutex<Recent>,
     /// Components on their way from the disk cache.
     loads: Mutex<HashMap<Digest, Load>>,
     /// Components on their way from their bytes.
@@ -64,9 +65,10 @@ type Load = Shared<BoxFuture<'static, Option<Arc<Prepared>>>>;
 
 /// Prepared components, each with the time of its last use (a count).
 #[derive(Default)]
-struct Recent {
+pub(crate) struct Recent {
     entries: HashMap<Digest, (Arc<Prepared>, u64)>,
     now: u64,
+    pub(crate) leaving: Leaving,
 }
 
 impl Recent {
@@ -74,23 +76,37 @@ impl Recent {
         self.now += 1;
         let (prepared, used) = self.entries.get_mut(digest)?;
         *used = self.now;
+        prepared.uses.touch();
         Some(prepared.clone())
     }
 
     fn put(&mut self, prepared: Arc<Prepared>, room: usize) {
         self.now += 1;
-        self.entries.insert(prepared.digest(), (prepared, self.now));
+        // A component that was loaded twice at once: the one before lives on in whoever was given it.
+        if let Some((before, _)) = self.entries.insert(prepared.digest(), (prepared, self.now)) {
+            self.leaving.put(&before);
+        }
         while self.entries.len() > room.max(1) {
             let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest);
             match oldest {
-                Some(digest) => drop(self.entries.remove(&digest)),
+                Some(digest) => _ = self.forget(&digest),
                 None => return,
             }
         }
     }
+
+    pub(crate) fn forget(&mut self, digest: &Digest) -> bool {
+        let Some((prepared, _)) = self.entries.remove(digest) else { return false };
+        self.leaving.put(&prepared);
+        true
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Prepared>> {
+        self.entries.values().map(|(prepared, _)| prepared.clone()).collect()
+    }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -253,6 +253,7 @@ impl Hitl {
                 self.open(approval.id).await?;
                 Err(AgentError::Invalid(format!("question {} names no skill version", approval.id)))
             }
+            Err(error @ ConsentError::RouteMoved(_)) => Err(AgentError::Conflict(error.to_string())),
             Err(error @ ConsentError::NoRetry) => Err(AgentError::Invalid(error.to_string())),
             Err(ConsentError::Host(error)) => Err(error.into()),
         }

@@ -8,9 +8,11 @@ use super::campaign_file::parse_skill;
 use super::words::{identifier_stems, stem, stems, words};
 use chimera_core::manifest::World;
 use chimera_core::ports::{PortError, SkillHit, Truth};
+use chimera_core::route::{Choices, Route};
 use chimera_core::skill::{SkillName, SkillState, SkillVersion};
 use semver::VersionReq;
 use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 /// Below this a skill is not chosen for an instruction: the human is asked.
 pub(crate) const CHOOSE_AT: f64 = 0.3;
@@ -33,10 +35,10 @@ const GENERAL_VERBS: &[&str] = &[
     "tell",
 ];
 
-/// Active versions of skills, by name, newest first.
+/// Versions of skills that may be chosen, by name, in the order in which they are taken.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Catalogue {
-    by_name: BTreeMap<SkillName, Vec<SkillVersion>>,
+    by_name: BTreeMap<SkillName, Choices>,
 }
 
 /// A skill that fits a part of a goal.
@@ -51,44 +53,40 @@ pub(crate) struct Choice<'c> {
 }
 
 impl Catalogue {
-    /// Reads the active versions.
-    pub(crate) async fn read(truth: &dyn Truth) -> Result<Self, PortError> {
-        Ok(Self::of(truth.skills(None).await?))
+    /// Reads what may be chosen for work of this lineage; none when it is only looked at.
+    pub(crate) async fn read(truth: &dyn Truth, lineage: Option<Uuid>) -> Result<Self, PortError> {
+        Ok(Self::of(truth.skills(None).await?, &truth.routes(None).await?, lineage))
     }
 
-    /// A catalogue of the active skills among these versions.
-    pub(crate) fn of(versions: Vec<SkillVersion>) -> Self {
-        let mut by_name: BTreeMap<SkillName, Vec<SkillVersion>> = BTreeMap::new();
+    /// A catalogue of the skills among these versions that may be chosen; judges are none.
+    pub(crate) fn of(versions: Vec<SkillVersion>, routes: &[Route], lineage: Option<Uuid>) -> Self {
+        let mut named: BTreeMap<SkillName, Vec<SkillVersion>> = BTreeMap::new();
         for version in versions {
             if version.state == SkillState::Active && version.manifest.skill.world == World::Skill {
-                by_name.entry(version.skill.name.clone()).or_default().push(version);
+                named.entry(version.skill.name.clone()).or_default().push(version);
             }
         }
-        for versions in by_name.values_mut() {
-            // Pre-releases come last: they are taken only when asked for by a requirement or when nothing else is there.
-            versions.sort_by(|a, b| {
-                let (a, b) = (&a.skill.version, &b.skill.version);
-                a.pre.is_empty().cmp(&b.pre.is_empty()).then_with(|| a.cmp(b)).reverse()
-            });
-        }
-        Self { by_name }
+        let routed = |(name, versions): (SkillName, Vec<SkillVersion>)| {
+            let route = routes.iter().find(|route| route.name == name);
+            let choices = Choices::of(versions, route, lineage);
+            (name, choices)
+        };
+        Self { by_name: named.into_iter().map(routed).collect() }
     }
 
-    /// The newest active version of a name that meets a requirement.
+    /// The version of a name to take: where its route leads, or what the requirement asks for.
     pub(crate) fn newest(&self, name: &SkillName, requirement: Option<&VersionReq>) -> Option<&SkillVersion> {
-        self.versions(name)
-            .iter()
-            .find(|version| requirement.is_none_or(|requirement| requirement.matches(&version.skill.version)))
+        self.by_name.get(name)?.first(requirement)
     }
 
-    /// All active versions of a name, newest first.
+    /// The versions of a name that are taken without being asked for, the best first.
     pub(crate) fn versions(&self, name: &SkillName) -> &[SkillVersion] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
+        self.by_name.get(name).map_or(&[], Choices::routed)
     }
 
-    /// The newest active version of each name.
+    /// The version of each name to take.
     pub(crate) fn all(&self) -> impl Iterator<Item = &SkillVersion> {
-        self.by_name.values().filter_map(|versions| versions.first())
+        self.by_name.values().filter_map(|choices| choices.first(None))
     }
 
     /// The version that `namespace/name[@requirement]` means.
@@ -103,7 +101,7 @@ impl Catalogue {
         let known = self.versions(&name);
         if !known.is_empty() {
             let list: Vec<String> = known.iter().take(5).map(|version| version.skill.version.to_string()).collect();
-            return Err(format!("no active version of `{name}` meets `{text}`; there is {}", list.join(", ")));
+            return Err(format!("no active version of `{name}` meets `{text}`; new work gets {}", list.join(", ")));
         }
         let near = self.nearest_names(name.as_str());
         let hint = if near.is_empty() {

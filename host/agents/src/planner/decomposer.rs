@@ -74,7 +74,9 @@ impl Decomposer {
     }
 
     async fn plan_uncapped(&self, campaign: &Campaign) -> Result<Plan, Failure> {
-        let catalogue = Catalogue::read(self.truth.as_ref()).await.map_err(|error| host_failure(&error.message))?;
+        let catalogue = Catalogue::read(self.truth.as_ref(), Some(campaign.id.as_uuid()))
+            .await
+            .map_err(|error| host_failure(&error.message))?;
         match &campaign.explicit {
             Some(steps) => {
                 let steps: Vec<ExplicitStep> = serde_json::from_value(steps.clone())
@@ -90,7 +92,8 @@ impl Decomposer {
     /// # Errors
     /// As [`Decomposer::plan`].
     pub async fn check_explicit(&self, steps: &[ExplicitStep], inputs: &Map<String, Value>) -> Result<(), Failure> {
-        let catalogue = Catalogue::read(self.truth.as_ref()).await.map_err(|error| host_failure(&error.message))?;
+        let catalogue =
+            Catalogue::read(self.truth.as_ref(), None).await.map_err(|error| host_failure(&error.message))?;
         let (steps, inputs) = (steps.to_vec(), inputs.clone());
         apart(async move { plan_explicit(&steps, &inputs, &catalogue).map(|_| ()) }).await
     }

@@ -205,6 +205,7 @@ impl Scheduler {
             jobs.push(self.sweep_one(task, event).boxed());
         }
         runner::all(jobs, AT_ONCE).await;
+        self.settle_canaries().await?;
         Ok(Turn::Idle)
     }
 

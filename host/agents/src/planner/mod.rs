@@ -8,6 +8,7 @@ pub mod decomposer;
 pub mod scheduler;
 
 mod binder;
+mod canaries;
 mod catalogue;
 mod clauses;
 mod explicit;

@@ -110,7 +110,8 @@ impl Scheduler {
     ) -> Result<Option<Alternative>, AgentError> {
         let installed = self.truth().skills(None).await?;
         let failed = installed.iter().find(|version| version.skill == step.planned.skill).cloned();
-        let catalogue = Catalogue::of(installed);
+        let lineage = Some(view.campaign.id.as_uuid());
+        let catalogue = Catalogue::of(installed, &self.truth().routes(None).await?, lineage);
         let tried = tried(view, step);
         let wanted = Wanted::of(view, step, failed.as_ref(), spec);
         let same_name = catalogue

@@ -72,7 +72,9 @@ impl Callees {
             let message = format!("skills call each other at most {MAX_DEPTH} deep");
             return Err(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message).into());
         }
-        let found = self.executor.registry().resolve(name, Some(&declared.version)).await?;
+        // The route of this moment; a later attempt of the task takes the same side of a trial.
+        let lineage = Some(self.run.task.as_uuid());
+        let found = self.executor.registry().resolve(name, Some(&declared.version), lineage).await?;
         let Some(version) = found else {
             let message = format!("no active version of `{name}` meets `{}`: install one", declared.version);
             return Err(Failure::new(FailureKind::Permanent, "skill-missing", message).into());

@@ -16,6 +16,7 @@ use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, LeaseId, TaskId};
 use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::machine::TaskEvent;
+use chimera_core::route::RunMark;
 use chimera_core::task::{Lease, Outcome, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
 use chimera_core::verdict::Decision;
@@ -105,6 +106,13 @@ async fn report_once(
     actor: Actor,
 ) -> Result<Task, AgentError> {
     let Executed { end, usage, skill, .. } = executed.clone();
+    let mut counted = rest.clone();
+    let mark = match &end {
+        RunEnd::Finished(_) => Some(RunMark::Good),
+        RunEnd::Failed(failure) => RunMark::of_failure(failure),
+        RunEnd::Suspended(_) | RunEnd::Diverged(_) => None,
+    };
+    counted.writes.extend(mark.map(|mark| Write::CountRun(skill.clone(), mark)));
     let event = match end {
         RunEnd::Finished(outcome) => TaskEvent::Finished { lease, attempt, outcome, usage },
         RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure, usage, skill },
@@ -113,7 +121,11 @@ async fn report_once(
             return suspend(scheduler, task, lease, attempt, approval, executed, actor).await;
         }
     };
-    scheduler.apply_with(task, event, rest, actor).await
+    let done = scheduler.apply_with(task, event, &counted, actor).await?;
+    if mark == Some(RunMark::Bad) {
+        scheduler.settle_canary(&executed.skill.name).await;
+    }
+    Ok(done)
 }
 
 /// A human may have decided while the guest was being parked: then nobody would ever wake the task, so it is run again
@@ -188,6 +200,11 @@ pub async fn report_external(
         }
     };
     let mut seen = Change::new();
+    let mark = match &event {
+        TaskEvent::Failed { failure, .. } => RunMark::of_failure(failure),
+        _ => Some(RunMark::Good),
+    };
+    seen.writes.extend(mark.map(|mark| Write::CountRun(spec.skill.clone(), mark)));
     seen.write(Write::TouchAgent(agent, scheduler.clock().now()));
     let task = scheduler.apply_with(task.id, event, &seen, Actor::Agent(agent)).await?;
     let hitl_required = match task.state {

@@ -18,6 +18,7 @@ mod openapi;
 pub(crate) mod problem;
 mod reports;
 pub(crate) mod session;
+mod skill_route;
 mod skills;
 mod tasks;
 #[cfg(test)]
@@ -312,14 +313,42 @@ fn skill_endpoints() -> Vec<Endpoint> {
             .gives(200, "`{skills}`"),
         Endpoint::post("/api/v1/skills", Operator, skills::install)
             .does("Installs a component; 200 when the same bytes were there, 422 with rule, evidence and fix when refused")
+            .asks(&[
+                ("activate", "`false`: new work goes on as before; else it gets the version if that is the newest"),
+                ("canary", "percent of new work that the version gets on trial, 1 to 99"),
+            ])
             .takes_bytes("application/wasm", chimera_registry::MAX_COMPONENT_BYTES + 1)
-            .gives(201, "`{skill, outcome, approval, warnings}`"),
+            .gives(201, "`{skill, outcome, approval, warnings, route}`"),
+        Endpoint::get("/api/v1/skills/loaded", Operator, skill_route::loaded)
+            .does("Compiled code in memory")
+            .gives(200, "`{loaded: [{name, version, digest, code_bytes, runs, idle_ms, leaving}]}`"),
         Endpoint::get("/api/v1/skills/compiling", Operator, skills::compiling)
             .does("What is being compiled now")
             .gives(200, "`{compiling: [{digest, bytes, stage: validating, waiting, compiling or keeping, seconds}]}`"),
         Endpoint::get("/api/v1/skills/{namespace}/{name}", Operator, skills::show)
-            .does("One skill: its versions with their manifests, and its grants")
-            .gives(200, "`{name, versions, grants}`"),
+            .does("One skill: where new work goes, its code in memory, its versions with their manifests, and its grants")
+            .gives(200, "`{name, route, loaded, versions, grants}`"),
+        Endpoint::post("/api/v1/skills/{namespace}/{name}/activate", Operator, skill_route::activate)
+            .does("Gives all new work to a version; what runs or is planned keeps its own")
+            .takes::<skill_route::OneVersion>()
+            .gives(200, "`{route}`"),
+        Endpoint::post("/api/v1/skills/{namespace}/{name}/rollback", Operator, skill_route::rollback)
+            .does("Gives all new work to the version that was active before and may be run")
+            .gives(200, "`{route}`"),
+        Endpoint::post("/api/v1/skills/{namespace}/{name}/unload", Operator, skill_route::unload)
+            .does("Takes a version's compiled code out of memory; runs in flight free it at their end")
+            .takes::<skill_route::OneVersion>()
+            .gives(200, "`{unloaded}`: whether there was any"),
+        Endpoint::post("/api/v1/skills/{namespace}/{name}/canary", Operator, skill_route::start_canary)
+            .does("Gives a share of new work to a version on trial, which is withdrawn when it fails too often")
+            .takes::<skill_route::NewCanary>()
+            .gives(200, "`{route}`"),
+        Endpoint::delete("/api/v1/skills/{namespace}/{name}/canary", Operator, skill_route::stop_canary)
+            .does("Ends a trial: nothing new gets the version")
+            .gives(200, "`{route}`"),
+        Endpoint::post("/api/v1/skills/{namespace}/{name}/canary/promote", Operator, skill_route::promote_canary)
+            .does("Ends a trial well: all new work gets the version")
+            .gives(200, "`{route}`"),
         Endpoint::get("/api/v1/search", Operator, skills::search)
             .does("Finds skills by what they do")
             .asks(&[("q", "required: what it should do, in words"), ("limit", "at most this many; 10, at most 50")])

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does anything; the meaning of each command is in the module of its name. Read by [`super::run`].
 
+use chimera_core::skill::SkillName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -209,13 +210,57 @@ pub(crate) enum SkillCommand {
         /// The input: JSON, or @FILE
         #[arg(long, value_name = "JSON|@FILE")]
         input: String,
+        /// Build and run again whenever a source file, skill.toml, the component or the input's file changes; ends at Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
     /// Install a skill into the running server
+    #[command(
+        after_help = "A version that is the newest gets all new work, unless you say otherwise; tasks that run or are \
+                            planned keep their version.\n\nExamples:\n  chimera skill install .\n  \
+                            chimera skill install . --no-activate\n  chimera skill install . --canary 10"
+    )]
     Install {
         /// A component, or a skill's folder (which is built first)
         #[arg(default_value = ".", value_name = "FILE|FOLDER")]
         what: PathBuf,
+        /// New work goes on as before
+        #[arg(long, conflicts_with = "canary")]
+        no_activate: bool,
+        /// Give the version this percentage of new work on trial; `chimera skill canary` says how a trial ends
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+        canary: Option<u8>,
     },
+    /// Give all new work to a version; what runs or is planned keeps its own
+    #[command(after_help = "Example:\n  chimera skill activate acme/poster@1.2.0")]
+    Activate {
+        /// An installed version
+        #[arg(value_name = "NAMESPACE/NAME@VERSION")]
+        version: NamedVersion,
+    },
+    /// Give all new work to the version that was active before
+    #[command(after_help = "Example:\n  chimera skill rollback acme/poster")]
+    Rollback {
+        /// The skill
+        #[arg(value_name = "NAMESPACE/NAME")]
+        name: SkillName,
+    },
+    /// Take a version's compiled code out of memory; what runs frees it at its end
+    #[command(after_help = "Versions that get no new work are unloaded by themselves.\n\n\
+                            Example:\n  chimera skill unload acme/poster@1.1.0")]
+    Unload {
+        /// An installed version
+        #[arg(value_name = "NAMESPACE/NAME@VERSION")]
+        version: NamedVersion,
+    },
+    /// Try a version on a share of new work; it is withdrawn by itself when it fails too often
+    #[command(
+        after_help = "Only failures by the skill's own fault count: traps, limits, invalid output, and those that it \
+                            calls permanent.\n\nExamples:\n  \
+                            chimera skill canary acme/poster@1.2.0 --share 10 --max-failures 5% --min-runs 50\n  \
+                            chimera skill canary acme/poster --promote\n  chimera skill canary acme/poster --stop"
+    )]
+    Canary(CanaryArgs),
     /// Tell what a skill is and may reach
     Info {
         /// An installed skill's name (namespace/name), or a component file
@@ -224,6 +269,61 @@ pub(crate) enum SkillCommand {
     },
     /// List the installed skills
     List,
+}
+
+/// `chimera skill canary`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CanaryArgs {
+    /// The version to try; only the name with --stop and --promote
+    #[arg(value_name = "NAMESPACE/NAME[@VERSION]")]
+    pub(crate) what: String,
+    /// Percent of new work, 1 to 99 [default: 10]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub(crate) share: Option<u8>,
+    /// Withdraw it when more than this share of its runs failed, such as 5% or 0.05 [default: 5%]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) max_failures: Option<f64>,
+    /// Decide nothing before this many runs [default: 50]
+    #[arg(long, value_name = "N")]
+    pub(crate) min_runs: Option<u32>,
+    /// Activate it after this many runs within the bound [default: never by itself]
+    #[arg(long, value_name = "N")]
+    pub(crate) promote_after: Option<u32>,
+    /// End the trial: nothing new gets the version
+    #[arg(long, conflicts_with_all = ["promote", "share", "max_failures", "min_runs", "promote_after"])]
+    pub(crate) stop: bool,
+    /// End the trial well: all new work gets the version
+    #[arg(long, conflicts_with_all = ["share", "max_failures", "min_runs", "promote_after"])]
+    pub(crate) promote: bool,
+}
+
+/// `namespace/name@version` on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedVersion {
+    /// The skill.
+    pub(crate) name: SkillName,
+    /// The version.
+    pub(crate) version: semver::Version,
+}
+
+impl std::str::FromStr for NamedVersion {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) =
+            text.split_once('@').ok_or_else(|| format!("`{text}` names no version: write namespace/name@1.2.3"))?;
+        let name = name.parse().map_err(|error: chimera_core::skill::ParseSkillNameError| error.to_string())?;
+        let version = version.parse().map_err(|error| format!("`{version}` is not a version: {error}"))?;
+        Ok(Self { name, version })
+    }
+}
+
+/// `5%` or `0.05`.
+fn rate(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    match number.trim().parse::<f64>() {
+        Ok(rate) if (0.0..=whole).contains(&rate) => Ok(rate / whole),
+        _ => Err(format!("`{text}` is not a share: write 0% to 100%, or 0 to 1")),
+    }
 }
 
 /// `chimera search`

@@ -22,6 +22,7 @@ mod output;
 mod search;
 mod serve;
 mod skill;
+mod stop;
 mod task;
 
 use crate::config::{Config, ConfigError, Flags};

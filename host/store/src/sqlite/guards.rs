@@ -80,6 +80,12 @@ async fn holds(db: &mut SqliteConnection, guard: &Guard) -> PortResult<bool> {
                 .bind(skill.name.as_str())
                 .bind(skill.version.to_string()),
         ),
+        Guard::RouteRev(name, rev) => (
+            Expect::Found,
+            query_scalar("SELECT 1 WHERE coalesce((SELECT rev FROM skill_routes WHERE name = ?), 0) = ?")
+                .bind(name.as_str())
+                .bind(int(*rev)?),
+        ),
         Guard::JournalAbsent(task, epoch, ordinal) => (
             Expect::Nothing,
             query_scalar("SELECT 1 FROM journal WHERE task_id = ? AND epoch = ? AND ordinal = ?")

@@ -22,6 +22,7 @@ use chimera_core::ids::{AgentId, ApprovalId, CampaignId, EffectId, GrantId, Line
 use chimera_core::journal::JournalEntry;
 use chimera_core::ports::{ApprovalFilter, Notice, PortError, TaskFilter, Truth, listen};
 use chimera_core::records::{Agent, ApiToken, MemoryItem, ScratchItem, TrendTop};
+use chimera_core::route::Route;
 use chimera_core::skill::{SkillName, SkillVersion};
 use chimera_core::task::{Task, TaskSpec};
 use serde::de::DeserializeOwned;
@@ -200,6 +201,15 @@ impl Truth for SqliteStore {
         }
         sql.push(" ORDER BY name, installed_at, version");
         readable("skill_versions", self.reader(), sql.build_query_as()).await
+    }
+
+    async fn routes(&self, name: Option<&SkillName>) -> Result<Vec<Route>, PortError> {
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT name, body FROM skill_routes WHERE true");
+        if let Some(name) = name {
+            sql.push(" AND name = ").push_bind(name.as_str());
+        }
+        sql.push(" ORDER BY name");
+        readable("skill_routes", self.reader(), sql.build_query_as()).await
     }
 
     async fn agents(&self) -> Result<Vec<Agent>, PortError> {

@@ -15,6 +15,7 @@ use chimera_core::ids::{AgentId, TaskId};
 use chimera_core::journal::JournalEntry;
 use chimera_core::plan::Step;
 use chimera_core::records::{Agent, ApiToken, MemoryItem, ScratchItem, TokenScope, TrendItem};
+use chimera_core::route::{Route, RunMark};
 use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
 use chimera_core::task::{Task, TaskSpec};
 use sqlx::{SqliteConnection, query, query_as};
@@ -69,6 +70,8 @@ async fn apply_one(db: &mut SqliteConnection, write: &Write) -> PortResult<()> {
         Write::AppendJournal { task, epoch, entries } => append_journal(db, *task, *epoch, entries).await,
         Write::PutSkill(version) => put_skill(db, version).await,
         Write::SetSkillState(skill, state) => set_skill_state(db, skill, *state).await,
+        Write::PutRoute(route) => put_route(db, route).await,
+        Write::CountRun(skill, mark) => count_run(db, skill, *mark).await,
         Write::PutAgent(agent) => put_agent(db, agent).await,
         Write::TouchAgent(id, at) => touch_agent(db, *id, *at).await,
         Write::PutToken(token) => put_token(db, token).await,
@@ -335,6 +338,30 @@ async fn set_skill_state(db: &mut SqliteConnection, skill: &SkillRef, state: Ski
         tracing::warn!(%skill, state, "a version that is not installed cannot change its state");
     }
     Ok(())
+}
+
+async fn put_route(db: &mut SqliteConnection, route: &Route) -> PortResult<()> {
+    let put = query(upsert!("skill_routes", "name", "active", "canary", "rev", "updated_at", "body"))
+        .bind(route.name.as_str())
+        .bind(text(route.active.as_ref()))
+        .bind(text(route.canary.as_ref().map(|canary| &canary.version)))
+        .bind(int(route.rev)?)
+        .bind(route.updated_at.as_millis())
+        .bind(body(route)?);
+    execute(db, put).await.map(drop)
+}
+
+async fn count_run(db: &mut SqliteConnection, skill: &SkillRef, mark: RunMark) -> PortResult<()> {
+    let count = query(
+        "UPDATE skill_routes SET body = json_set(body,
+             '$.canary.runs', json_extract(body, '$.canary.runs') + 1,
+             '$.canary.failures', json_extract(body, '$.canary.failures') + ?)
+         WHERE name = ? AND canary = ?",
+    )
+    .bind(u8::from(mark == RunMark::Bad))
+    .bind(skill.name.as_str())
+    .bind(skill.version.to_string());
+    execute(db, count).await.map(drop)
 }
 
 /// `agents.credentials` is the hash of the newest token of the agent that is not revoked.

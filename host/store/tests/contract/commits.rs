@@ -56,6 +56,7 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         Write::PutEffect(effect.clone()),
         Write::PutOutbox(row.clone()),
         Write::PutSkill(version(skill.clone())),
+        Write::PutRoute(route(&skill)),
         Write::AppendJournal { task: task.id, epoch: 1, entries: vec![entry(0, "a")] },
     ]);
     assert_eq!(store.commit(setup).await.unwrap(), Committed::Applied);
@@ -73,6 +74,8 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         Guard::EffectIs(effect.id, EffectState::Intent),
         Guard::EffectAbsent(other_key),
         Guard::OutboxPresent(row.id),
+        Guard::RouteRev(skill.name.clone(), 1),
+        Guard::RouteRev("acme/unknown".parse().unwrap(), 0),
         Guard::SkillAbsent(next_version),
         Guard::JournalAbsent(task.id, 1, 1),
         Guard::JournalAbsent(task.id, 2, 0),
@@ -96,6 +99,9 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         Guard::EffectIs(EffectId::new(&SystemIds), EffectState::Intent),
         Guard::EffectAbsent(effect.key.clone()),
         Guard::OutboxPresent(OutboxId::new(&SystemIds)),
+        Guard::RouteRev(skill.name.clone(), 0),
+        Guard::RouteRev(skill.name.clone(), 2),
+        Guard::RouteRev("acme/unknown".parse().unwrap(), 1),
         Guard::SkillAbsent(skill),
         Guard::SkillAbsent(other_bytes),
         Guard::JournalAbsent(task.id, 1, 0),

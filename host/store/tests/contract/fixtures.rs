@@ -13,6 +13,7 @@ use chimera_core::journal::JournalEntry;
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::plan::{PlannedStep, Question, Step, StepState};
 use chimera_core::records::*;
+use chimera_core::route::{Canary, CanaryTerms, Route};
 use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
 use chimera_core::task::{Task, TaskSpec};
 use chimera_core::template::Template;
@@ -234,4 +235,12 @@ pub fn writes(writes: impl IntoIterator<Item = Write>) -> Change {
 /// A change that makes a task with its spec.
 pub fn creation(spec: &TaskSpec, task: &Task) -> Change {
     writes([Write::PutSpec(spec.clone()), Write::PutTask(task.clone())])
+}
+
+/// A route to this version, on which the version is on trial too.
+pub fn route(skill: &SkillRef) -> Route {
+    let terms = CanaryTerms::of_share(10);
+    let canary = Canary { version: skill.version.clone(), terms, runs: 0, failures: 0, started_at: start() };
+    let route = Route::new(skill.name.clone(), start()).activated(&skill.version, start());
+    Route { canary: Some(canary), ..route }
 }

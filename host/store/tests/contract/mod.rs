@@ -31,6 +31,7 @@ macro_rules! truth_contract {
             audit::each_chain_has_the_head_of_its_last_event,
             reads::every_noun_reads_back_as_written,
             reads::putting_again_replaces,
+            reads::runs_of_a_version_on_trial_are_counted_and_no_others,
             reads::tasks_are_filtered_and_newest_first,
             reads::campaigns_are_filtered_and_newest_first,
             reads::approvals_are_filtered_and_oldest_first,

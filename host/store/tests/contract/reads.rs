@@ -8,6 +8,7 @@ use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::*;
 use chimera_core::ports::{ApprovalFilter, PortErrorKind, TaskFilter, ToolAnswer, Truth};
 use chimera_core::records::{MemoryItem, ScratchItem, TokenScope, TrendItem};
+use chimera_core::route::{Route, RunMark};
 use chimera_core::skill::SkillState;
 use chimera_core::task::{Lease, Outcome, TaskState, Usage};
 use chimera_core::verdict::{Check, CheckResult, Decision, Verdict};
@@ -123,6 +124,30 @@ pub async fn putting_again_replaces(store: Arc<dyn Truth>) {
     let suspended = store.skills(None).await.unwrap().remove(0);
     assert_eq!(suspended.state, SkillState::Suspended);
     assert_eq!(suspended.manifest, skill.manifest);
+}
+
+pub async fn runs_of_a_version_on_trial_are_counted_and_no_others(store: Arc<dyn Truth>) {
+    let skill = skill();
+    let mut other = skill.clone();
+    other.version.patch += 1;
+    assert_eq!(store.routes(None).await.unwrap(), []);
+    let route = route(&skill);
+    let change = writes([
+        Write::PutSkill(version(skill.clone())),
+        Write::PutRoute(route.clone()),
+        Write::CountRun(skill.clone(), RunMark::Good),
+        Write::CountRun(skill.clone(), RunMark::Bad),
+        Write::CountRun(other.clone(), RunMark::Bad),
+    ]);
+    let _ = store.commit(change).await.unwrap();
+    let counted = store.routes(Some(&skill.name)).await.unwrap().remove(0);
+    let canary = route.canary.clone().map(|canary| canary.counted(RunMark::Good).counted(RunMark::Bad));
+    assert_eq!(counted, Route { canary, ..route.clone() }, "the revision is what it was");
+    let ended = counted.without_canary(at(7));
+    let change = writes([Write::PutRoute(ended.clone()), Write::CountRun(skill.clone(), RunMark::Bad)]);
+    let _ = store.commit(change).await.unwrap();
+    assert_eq!(store.routes(None).await.unwrap(), [ended], "nothing is on trial any more");
+    assert_eq!(store.routes(Some(&"acme/unknown".parse().unwrap())).await.unwrap(), []);
 }
 
 pub async fn tasks_are_filtered_and_newest_first(store: Arc<dyn Truth>) {

@@ -8,13 +8,13 @@ mod bundle;
 mod drive;
 mod place;
 mod report;
-mod stop;
 
 use super::args::DemoArgs;
 use super::client::Client;
 use super::error::{CliError, CliResult, Exit};
 use super::output::{Format, print_json, say, tell};
 use super::{Env, grant, inputs, text};
+use crate::cli::stop::Stop;
 use crate::config::{Config, Flags, Setting};
 use crate::serve::{self, Running};
 use ask::Decide;
@@ -28,7 +28,6 @@ use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use stop::Stop;
 
 /// What the demo is asked to do unless `--goal` says otherwise.
 const GOAL: &str = "Find what people are talking about in these posts, summarise the main trends, draft a post of at \

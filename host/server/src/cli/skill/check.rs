@@ -2,7 +2,7 @@
 //!
 //! A run here belongs to no task and reaches nothing: what it asks the host for is denied. Called by the dispatcher.
 
-use super::{component, inspect, sandbox};
+use super::{Component, component, inspect, sandbox};
 use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult, Exit};
 use crate::cli::inputs::json_or_file;
@@ -15,7 +15,7 @@ use chimera_core::manifest::{Manifest, World};
 use chimera_core::ports::{HostPorts, LogLevel, ProgressPort};
 use chimera_core::task::{Outcome, Usage};
 use chimera_registry::run_selftests;
-use chimera_sandbox::{RunEnd, RunRequest};
+use chimera_sandbox::{RunEnd, RunRequest, Sandbox};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +61,18 @@ pub(super) async fn run_once(env: &Env, what: &Path, input: &str) -> CliResult {
     let input = json_or_file(input, "input")?;
     let sandbox = sandbox(env.config()?.sandbox_confinement.value)?;
     let component = component(what, &sandbox).await?;
-    let (_, manifest) = inspect(&component)?;
+    let (outcome, usage) = run_component(&component, &sandbox, input).await?;
+    show(env, &outcome, usage);
+    Ok(Exit::Done)
+}
+
+/// Runs a component once and holds its input and output against its schemas.
+pub(super) async fn run_component(
+    component: &Component,
+    sandbox: &Sandbox,
+    input: Value,
+) -> CliResult<(Outcome, Usage)> {
+    let (_, manifest) = inspect(component)?;
     if manifest.skill.world == World::Judge {
         return Err(CliError::usage(
             format!("{} is a judge: it gives opinions on finished tasks and does none", component.path.display()),
@@ -87,8 +98,7 @@ pub(super) async fn run_once(env: &Env, what: &Path, input: &str) -> CliResult {
                     "mend the skill or the schema",
                 )
             })?;
-            show(env, &outcome, report.usage);
-            Ok(Exit::Done)
+            Ok((outcome, report.usage))
         }
         RunEnd::Failed(failure) => Err(failed(&failure)),
         RunEnd::Suspended(_) => Err(CliError::refused(
@@ -143,7 +153,7 @@ fn failed(failure: &Failure) -> CliError {
     }
 }
 
-fn show(env: &Env, outcome: &Outcome, usage: Usage) {
+pub(super) fn show(env: &Env, outcome: &Outcome, usage: Usage) {
     let report = json!({ "output": outcome.output, "confidence": outcome.confidence, "evidence": outcome.evidence, "usage": usage });
     env.show(&report, |_| {
         say(&crate::cli::output::pretty(&outcome.output));

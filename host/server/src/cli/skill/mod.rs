@@ -8,6 +8,8 @@ mod check;
 pub(super) mod compiling;
 pub(super) mod guest;
 mod new;
+mod route;
+mod watch;
 
 use super::args::SkillCommand;
 use super::client::segment;
@@ -42,8 +44,13 @@ pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
             Ok(Exit::Done)
         }
         SkillCommand::Test { what } => check::test(&env, &what).await,
-        SkillCommand::Run { what, input } => check::run_once(&env, &what, &input).await,
-        SkillCommand::Install { what } => install(&env, &what).await,
+        SkillCommand::Run { what, input, watch: false } => check::run_once(&env, &what, &input).await,
+        SkillCommand::Run { what, input, watch: true } => watch::run(&env, &what, &input).await,
+        SkillCommand::Install { what, no_activate, canary } => install(&env, &what, no_activate, canary).await,
+        SkillCommand::Activate { version } => route::activate(&env, &version).await,
+        SkillCommand::Rollback { name } => route::rollback(&env, &name).await,
+        SkillCommand::Unload { version } => route::unload(&env, &version).await,
+        SkillCommand::Canary(args) => route::canary(&env, &args).await,
         SkillCommand::Info { what } => info(&env, &what).await,
         SkillCommand::List => {
             let found = env.client()?.get("/api/v1/skills", &[]).await?;
@@ -90,12 +97,17 @@ fn refused(refusal: &Refusal) -> CliError {
     CliError::refused(format!("refused by rule {}: {}", refusal.rule, refusal.evidence), refusal.fix.clone())
 }
 
-async fn install(env: &Env, what: &Path) -> CliResult {
+async fn install(env: &Env, what: &Path, no_activate: bool, canary: Option<u8>) -> CliResult {
     // Without a server there is no point in building first.
     let client = env.client()?;
     let component = component(what, &sandbox(env.config()?.sandbox_confinement.value)?).await?;
+    let path = match canary {
+        Some(share) => format!("/api/v1/skills?canary={share}"),
+        None if no_activate => "/api/v1/skills?activate=false".to_owned(),
+        None => "/api/v1/skills".to_owned(),
+    };
     let digest = Digest::of(&component.bytes);
-    let sending = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes);
+    let sending = client.post_bytes(&path, "application/wasm", component.bytes);
     let done = compiling::told_by_server(&client, &digest, sending).await?;
     env.show(&done, |done| {
         let skill =
@@ -106,6 +118,7 @@ async fn install(env: &Env, what: &Path) -> CliResult {
             text(done, &format!("{skill}/version")),
             text(done, &format!("{skill}/state"))
         ));
+        route::print(done.get("route").unwrap_or(&Value::Null));
         for warning in list(done.get("warnings").unwrap_or(&Value::Null), "warnings") {
             say(&format!("warning: {}", warning.as_str().unwrap_or("")));
         }
@@ -133,6 +146,8 @@ async fn info(env: &Env, what: &str) -> CliResult {
         Format::Human => {
             let versions = list(&found, "versions");
             print_versions(versions);
+            route::print(found.get("route").unwrap_or(&Value::Null));
+            route::print_loaded(list(&found, "loaded"));
             if let Some(manifest) = versions.first().and_then(|version| version.get("manifest")) {
                 say("");
                 print_manifest(manifest);
@@ -143,13 +158,14 @@ async fn info(env: &Env, what: &str) -> CliResult {
 }
 
 fn print_versions(versions: &[Value]) {
-    let mut table = Table::new(&["SKILL", "VERSION", "STATE", "SIZE", "SUMMARY"]);
+    let mut table = Table::new(&["SKILL", "VERSION", "STATE", "ROUTE", "SIZE", "SUMMARY"]);
     for version in versions {
         let size = version.get("size").and_then(Value::as_u64).unwrap_or(0);
         table.row([
             text(version, "/name"),
             text(version, "/version"),
             text(version, "/state"),
+            text(version, "/route"),
             &bytes(size),
             ["/summary", "/manifest/skill/summary"]
                 .map(|at| text(version, at))
