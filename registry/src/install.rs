@@ -139,6 +139,8 @@ impl Registry {
         warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
         let wider = wider_than(&versions, &admitted.manifest);
         let (version, approval) = self.keep(&wasm, &admitted, &versions, wider, activation, actor).await?;
+        // Admission compiled it: whoever asks what is in memory is told its name.
+        self.note_loaded(&version.skill);
         self.index.put(&version).await?;
         let outcome = approval.map_or(InstallOutcome::New, InstallOutcome::AwaitingConsent);
         Ok(Installed { version, warnings, outcome })

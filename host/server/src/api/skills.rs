@@ -157,6 +157,13 @@ pub(super) async fn show(
         .filter(|code| code.skill.as_ref().is_some_and(|skill| skill.name == name))
         .map(skill_route::shown)
         .collect();
+    let first = Choices::of(versions.clone(), Some(&route), None).into_first(None);
+    let with_part = |version: &SkillVersion| {
+        let mut shown = json!(version);
+        shown["route"] = json!(skill_route::part(version, first.as_ref(), Some(&route)));
+        shown
+    };
+    let versions: Vec<Value> = versions.iter().map(with_part).collect();
     Ok(Json(json!({ "name": name, "route": route, "loaded": loaded, "versions": versions, "grants": grants })))
 }
 
