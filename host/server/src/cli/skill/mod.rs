@@ -6,7 +6,11 @@
 pub(super) mod build;
 mod check;
 pub(super) mod guest;
+pub(super) mod language;
 mod new;
+mod script;
+mod tools;
+mod world;
 
 use super::args::SkillCommand;
 use super::client::segment;
@@ -23,9 +27,9 @@ use std::sync::Arc;
 
 pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
     match command {
-        SkillCommand::New { name, path, sdk } => new::run(&env, &name, path, sdk),
+        SkillCommand::New { name, lang, path, sdk } => new::run(&env, &name, lang, path, sdk),
         SkillCommand::Build { folder } => {
-            let built = build::build(&folder, &sandbox()?, guest::Chatter::Shown).await?;
+            let built = build::build(&env, &folder, &sandbox()?, guest::Chatter::Shown).await?;
             let report = json!({
                 "path": built.path, "name": built.manifest.skill.name, "version": built.manifest.skill.version,
                 "digest": built.digest, "size": built.size, "warnings": built.warnings,
@@ -67,9 +71,12 @@ pub(super) struct Component {
 }
 
 /// Reads a component file, or builds a folder and reads what came out.
-async fn component(what: &Path, sandbox: &Sandbox) -> CliResult<Component> {
-    let path =
-        if what.is_dir() { build::build(what, sandbox, guest::Chatter::Shown).await?.path } else { what.to_owned() };
+async fn component(env: &Env, what: &Path, sandbox: &Sandbox) -> CliResult<Component> {
+    let path = if what.is_dir() {
+        build::build(env, what, sandbox, guest::Chatter::Shown).await?.path
+    } else {
+        what.to_owned()
+    };
     let bytes = read_capped(&path, MAX_COMPONENT_BYTES as u64)?;
     Ok(Component { path, bytes })
 }
@@ -89,7 +96,7 @@ fn refused(refusal: &Refusal) -> CliError {
 async fn install(env: &Env, what: &Path) -> CliResult {
     // Without a server there is no point in building first.
     let client = env.client()?;
-    let component = component(what, &sandbox()?).await?;
+    let component = component(env, what, &sandbox()?).await?;
     let done = client.post_bytes("/api/v1/skills", "application/wasm", component.bytes).await?;
     env.show(&done, |done| {
         let skill =
