@@ -66,7 +66,7 @@ pub(super) async fn build(
     let place = stage(language, folder, manifest)?;
     let tool = match language {
         Language::Python => tools::componentize_py(env).await?,
-        Language::Rust | Language::Javascript => tools::componentize_js(env, folder).await?,
+        Language::Rust | Language::Javascript => tools::componentize_js(env, &absolute(folder)?).await?,
     };
     let stamp = fingerprint(&place, &tool)?;
     if std::fs::read_to_string(&place.stamp).is_ok_and(|kept| kept == stamp)
@@ -82,6 +82,11 @@ pub(super) async fn build(
     // Only a shortcut for the next build.
     let _ = std::fs::write(&place.stamp, stamp);
     Ok(bytes)
+}
+
+/// Builders run in the build folder, so every other path they are given must be whole.
+fn absolute(folder: &Path) -> CliResult<PathBuf> {
+    folder.canonicalize().map_err(|error| CliError::unreadable(folder, &error))
 }
 
 /// Makes the build folder anew: sources, glue, world.
