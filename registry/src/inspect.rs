@@ -223,6 +223,9 @@ impl Survey {
             Payload::ComponentExportSection(section) => {
                 for export in section.clone() {
                     let export = export.map_err(|error| invalid(&error))?;
+                    if is_builder_s_own(&export.name, export.kind) {
+                        continue;
+                    }
                     let name = interface_of(&export.name, export.kind)
                         .ok_or_else(|| unknown_export(&export.name.full_name()))?;
                     self.misshapen.extend(misshapen(&name, export.name.name, types));
@@ -248,6 +251,12 @@ fn misshapen(name: &InterfaceName, exported_as: &str, types: TypesRef<'_>) -> Op
 fn interface_of(name: &ComponentExternName<'_>, kind: ComponentExternalKind) -> Option<InterfaceName> {
     let is_plain = name.implements.is_none() && name.external_id.is_none();
     (kind == ComponentExternalKind::Instance && is_plain).then(|| InterfaceName::parse(&name.full_name())).flatten()
+}
+
+/// componentize-py exports the interface through which it starts Python while it builds, under the plain name `exports`.
+/// No host ever calls it: the sandbox looks exports up by the contract's names.
+fn is_builder_s_own(name: &ComponentExternName<'_>, kind: ComponentExternalKind) -> bool {
+    kind == ComponentExternalKind::Instance && name.full_name() == "exports"
 }
 
 fn unknown_import(name: &str) -> Refusal {

@@ -263,6 +263,14 @@ fn export_missing() {
 }
 
 #[test]
+fn what_componentize_py_exports_of_its_own_is_admitted() {
+    let python = dummy(&format!("{RUNNER} export exports: interface {{ init: func(); }}"), &[]);
+    inspect(&with_manifest(&python, json!({}))).unwrap();
+    let bare = dummy(&format!("{RUNNER} export exports: func();"), &[]);
+    refused(&with_manifest(&bare, json!({})), Rule::ExportUnknown, "`exports`");
+}
+
+#[test]
 fn export_unknown() {
     let more = "package wasi:http@0.2.3; interface incoming-handler { f: func(); }";
     let server = dummy(&format!("{RUNNER} export wasi:http/incoming-handler@0.2.3;"), &[more]);

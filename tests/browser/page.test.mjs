@@ -24,7 +24,7 @@ async function until(what, check) {
 
 async function install(call) {
   const components = join(process.env.CHIMERA_GUEST_TARGET, 'chimera');
-  for (const name of readdirSync(components).filter((name) => /^chimera-.*\.wasm$/.test(name))) {
+  for (const name of readdirSync(components).filter((name) => /^chimera-(?!keywords|readability).*\.wasm$/.test(name))) {
     await call('POST', '/api/v1/skills', readFileSync(join(components, name)), 'application/wasm');
   }
   await call('POST', '/api/v1/grants', { skill: 'chimera/publish-post', slot: 'social', server: 'social' });

@@ -44,9 +44,20 @@ pub fn guest_target() -> PathBuf {
     from_environment("CHIMERA_GUEST_TARGET", "../guests")
 }
 
-/// The built bundled skills.
+/// The built bundled skills in Rust: those that the demo runs.
 pub fn skills() -> Vec<PathBuf> {
-    components("chimera-")
+    let mut built = components("chimera-");
+    built.retain(|path| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let skill = name.trim_start_matches("chimera-").rsplit_once('-').unwrap().0.to_owned();
+        root().join("skills").join(skill).join("Cargo.toml").is_file()
+    });
+    built
+}
+
+/// The built bundled skill of that name, whatever its language.
+pub fn bundled(name: &str) -> PathBuf {
+    components(&format!("chimera-{name}-")).pop().unwrap_or_else(|| panic!("chimera/{name} was not built"))
 }
 
 /// The built skill of `tests/guests` with that name, whichever namespace it is in.

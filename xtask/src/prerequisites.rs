@@ -39,7 +39,7 @@ impl Consent {
     }
 }
 
-/// The guest target, compilers for C and C++, Chromium and Node for the browser test.
+/// The guest target, compilers for C and C++, Chromium and Node for the browser test, Python and Node for skills.
 ///
 /// # Errors
 /// When something is missing and may not or cannot be installed.
@@ -58,6 +58,9 @@ pub fn ensure(consent: Consent) -> Result<()> {
     }
     if !on_path("npm") {
         packages.push("npm");
+    }
+    if !has_venv() {
+        packages.push("python3-venv");
     }
     if !packages.is_empty() {
         apt_install(&packages, consent)?;
@@ -106,6 +109,11 @@ fn ensure_browser_driver(consent: Consent) -> Result<()> {
     }
     consent.obtain("the npm package playwright-core, inside tests/browser (npm ci)")?;
     run(command("npm", &["ci", "--silent"]).current_dir(&folder)).context("the browser test needs playwright-core")
+}
+
+/// Can Python make virtual environments? Debian has that in a package of its own.
+fn has_venv() -> bool {
+    output(&mut command("python3", &["-c", "import ensurepip, venv"])).is_ok()
 }
 
 fn on_path(program: &str) -> bool {

@@ -27,7 +27,8 @@ impl Totals {
         self.skipped += other.skipped;
     }
 
-    /// Reads one line of output: `test result: …` of Rust's test harness, `# pass N` of Node's.
+    /// Reads one line of output: `test result: …` of Rust's test harness, `# pass N` of Node's, `Ran N tests` and then
+    /// `FAILED (failures=N)` or `OK` of Python's.
     fn read_line(&mut self, line: &str) {
         if let Some(rest) = line.trim_start().strip_prefix("test result:") {
             for part in rest.split([';', '.']) {
@@ -39,6 +40,19 @@ impl Totals {
                         "ignored" => self.skipped += count,
                         _ => {}
                     }
+                }
+            }
+        } else if let Some(rest) = line.strip_prefix("Ran ") {
+            self.passed += rest.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        } else if let Some(rest) = line.strip_prefix("FAILED (").or_else(|| line.strip_prefix("OK (")) {
+            for part in rest.trim_end().trim_end_matches(')').split(", ") {
+                if let Some((what, Ok(count))) = part.split_once('=').map(|(what, n)| (what, n.parse::<u64>())) {
+                    match what {
+                        "failures" | "errors" => self.failed += count,
+                        "skipped" => self.skipped += count,
+                        _ => continue,
+                    }
+                    self.passed = self.passed.saturating_sub(count);
                 }
             }
         } else if let Some(rest) = line.trim_start().strip_prefix(['#', 'ℹ']) {
@@ -166,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_are_read_from_both_harnesses() {
+    fn totals_are_read_from_every_harness() {
         let mut totals = Totals::default();
         totals.read_line(
             "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.1s",
@@ -174,6 +188,8 @@ mod tests {
         totals.read_line("# pass 4");
         totals.read_line("ℹ fail 1");
         totals.read_line("# a comment of pass 9 kinds");
-        assert_eq!(totals, Totals { passed: 16, failed: 2, skipped: 2 });
+        totals.read_line("Ran 8 tests in 0.001s");
+        totals.read_line("FAILED (failures=1, errors=2, skipped=1)");
+        assert_eq!(totals, Totals { passed: 20, failed: 5, skipped: 3 });
     }
 }

@@ -47,10 +47,7 @@ pub fn test(options: &TestOptions) -> Result<()> {
     for suite in chosen {
         let counted = match suite {
             Suite::Lint => Totals::default(),
-            Suite::Guests => {
-                let mut tests = cargo(&["test", "--quiet"]);
-                run_tests(tests.current_dir(root().join("skills")).env("CARGO_TARGET_DIR", &environment.guests))?
-            }
+            Suite::Guests => guests(&environment)?,
             Suite::Host => host(options, &environment)?,
             Suite::Browser => browser(&environment)?,
             Suite::Fuzz => {
@@ -81,6 +78,23 @@ fn host(options: &TestOptions, environment: &Environment) -> Result<Totals> {
     totals.add(run_tests(&mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]))?);
     Ok(totals)
 }
+
+/// The bundled skills natively, each with the tests of its language.
+fn guests(environment: &Environment) -> Result<Totals> {
+    let skills = root().join("skills");
+    let mut totals = Totals::default();
+    let mut rust = cargo(&["test", "--quiet"]);
+    totals.add(run_tests(rust.current_dir(&skills).env("CARGO_TARGET_DIR", &environment.guests))?);
+    let mut python = command("python3", &["-c", UNITTEST]);
+    totals.add(run_tests(python.current_dir(skills.join("keywords")).env("PYTHONDONTWRITEBYTECODE", "1"))?);
+    let mut node = command("node", &["--test", "--test-reporter=tap", "tests/skill.test.js"]);
+    totals.add(run_tests(node.current_dir(skills.join("readability")))?);
+    Ok(totals)
+}
+
+/// `python3 -m unittest` with its report on standard output, where it is counted.
+const UNITTEST: &str = "import sys, unittest; unittest.main(None, argv=['unittest', 'discover'], \
+                        testRunner=unittest.TextTestRunner(stream=sys.stdout))";
 
 fn browser(environment: &Environment) -> Result<Totals> {
     let chromium = prerequisites::browser().context("Chromium is missing")?;
@@ -132,8 +146,16 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Where the builders of Python and JavaScript skills are set up.
+    fn tools(&self) -> PathBuf {
+        self.guests.join("tools")
+    }
+
     fn apply<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.env("CHIMERA_BIN", &self.binary).env("CHIMERA_GUEST_TARGET", &self.guests)
+        command
+            .env("CHIMERA_BIN", &self.binary)
+            .env("CHIMERA_GUEST_TARGET", &self.guests)
+            .env("CHIMERA_TOOLS_DIR", self.tools())
     }
 }
 
@@ -167,7 +189,7 @@ impl Environment {
         for folder in folders {
             let mut build = Command::new(&self.binary);
             build.args(["skill", "build"]).arg(&folder).current_dir(root()).env("CARGO_TARGET_DIR", &self.guests);
-            run(&mut build)?;
+            run(build.env("CHIMERA_TOOLS_DIR", self.tools()))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does anything; the meaning of each command is in the module of its name. Read by [`super::run`].
 
+use super::skill::language::Language;
 use chimera_core::skill::SkillName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -173,17 +174,22 @@ pub(crate) struct ServeArgs {
 /// `chimera skill …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SkillCommand {
-    /// Write a new skill's folder from the template
-    #[command(after_help = "Examples:\n  chimera skill new acme/hello\n  \
-                            chimera skill new acme/hello --path ~/skills/hello --sdk 0.1")]
+    /// Write a new skill's folder from a template
+    #[command(
+        after_help = "Examples:\n  chimera skill new acme/hello\n  chimera skill new acme/hello --lang python\n  \
+                            chimera skill new acme/hello --path ~/skills/hello --sdk 0.1"
+    )]
     New {
         /// Its name: namespace/name, in kebab-case
         #[arg(value_name = "NAMESPACE/NAME")]
         name: String,
+        /// The language to write it in
+        #[arg(long, value_enum, default_value = "rust", value_name = "LANGUAGE")]
+        lang: Language,
         /// Where [default: a folder of the name, here]
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
-        /// The SDK: a folder, or a version such as 0.1 [default: the checkout this program was built from]
+        /// The Rust SDK: a folder, or a version such as 0.1 [default: the checkout this program was built from]
         #[arg(long, value_name = "PATH|VERSION")]
         sdk: Option<String>,
     },

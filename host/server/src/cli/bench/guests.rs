@@ -4,6 +4,7 @@
 //! the benchmarks.
 
 use super::report::checkout;
+use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
 use crate::cli::output::tell;
@@ -13,7 +14,7 @@ use chimera_core::digest::Digest;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::HostPorts;
 use chimera_registry::MAX_COMPONENT_BYTES;
-use chimera_sandbox::{Confinement, Prepared, RunRequest, Sandbox};
+use chimera_sandbox::{Prepared, RunRequest, Sandbox};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,11 +43,12 @@ fn others() -> [(&'static str, &'static str, Value); 2] {
 }
 
 /// A guest of `tests/guests`, built if it has changed.
-pub(super) async fn built(name: &str, input: Value, confinement: Confinement) -> CliResult<Guest> {
+pub(super) async fn built(env: &Env, name: &str, input: Value) -> CliResult<Guest> {
     let folder = checkout().join("tests/guests").join(name);
     let folder = folder.canonicalize().map_err(|error| CliError::unreadable(&folder, &error))?;
+    let sandbox = crate::cli::skill::sandbox(env.config()?.sandbox_confinement.value)?;
     tell(&format!("building the guest {name}"));
-    let built = build(&folder, &crate::cli::skill::sandbox(confinement)?, Chatter::Hidden).await?;
+    let built = build(env, &folder, &sandbox, Chatter::Hidden).await?;
     Ok(Guest { language: "rust", component: built.path, input, manifest: Arc::new(built.manifest) })
 }
 

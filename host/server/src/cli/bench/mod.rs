@@ -40,7 +40,7 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     }
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let (name, results) = match args.name {
-        BenchName::Sandbox => ("sandbox", sandbox::run(effort, env.config()?.sandbox_confinement.value).await?),
+        BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
     };
     let report = report::Report::new(name, results);
     if effort == Effort::Full {

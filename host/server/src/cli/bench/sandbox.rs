@@ -9,18 +9,19 @@ use super::cold_start;
 use super::guests::{self, Guest};
 use super::parked;
 use super::report::Figure;
+use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::output::tell;
-use chimera_sandbox::{Confinement, Sandbox, SandboxConfig};
+use chimera_sandbox::{Sandbox, SandboxConfig};
 use serde_json::json;
 use std::time::Duration;
 
 /// What bare figures are of.
 const BARE: &str = "bare wasmtime";
 
-pub(super) async fn run(effort: Effort, confinement: Confinement) -> CliResult<Vec<Figure>> {
-    let echo = guests::built("echo", json!({ "text": "hello" }), confinement).await?;
-    let waiter = guests::built("waiter", json!({ "number": 0 }), confinement).await?;
+pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
+    let echo = guests::built(env, "echo", json!({ "text": "hello" })).await?;
+    let waiter = guests::built(env, "waiter", json!({ "number": 0 })).await?;
     let others = guests::in_other_languages();
     let mut figures = calls(effort, &echo, &others).await?;
     tell("parking skills");

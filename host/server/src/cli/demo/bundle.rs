@@ -3,11 +3,13 @@
 //! They are built like anybody's skills and only when something changed; nothing is prebuilt or fetched. Called by the
 //! demo before it starts.
 
+use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
 use crate::cli::output::{span, tell};
 use crate::cli::skill::build::{Built, build, built_before};
 use crate::cli::skill::guest::{self, Chatter};
+use crate::cli::skill::language::Language;
 use chimera_core::manifest::MAX_MANIFEST_BYTES;
 use chimera_sandbox::Confinement;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +23,7 @@ fn sources() -> PathBuf {
 }
 
 /// Builds what changed, or finds what was built before; returns the components.
-pub(super) async fn prepare(no_build: bool, confinement: Confinement) -> CliResult<Vec<PathBuf>> {
+pub(super) async fn prepare(env: &Env, no_build: bool, confinement: Confinement) -> CliResult<Vec<PathBuf>> {
     let sources = sources();
     let sources = sources.canonicalize().map_err(|_| {
         CliError::failed(
@@ -41,7 +43,7 @@ pub(super) async fn prepare(no_build: bool, confinement: Confinement) -> CliResu
     for folder in &folders {
         let started = Instant::now();
         let spinner = spinner(folder);
-        let built = build(folder, &sandbox, Chatter::Hidden).await;
+        let built = build(env, folder, &sandbox, Chatter::Hidden).await;
         spinner.finish_and_clear();
         let built = built?;
         tell(&format!(
@@ -55,13 +57,13 @@ pub(super) async fn prepare(no_build: bool, confinement: Confinement) -> CliResu
     Ok(components)
 }
 
-/// The folders that hold a skill, by name.
+/// The folders that hold a skill in Rust, by name: the demo needs no other tools than its own, and no others' network.
 fn folders(sources: &Path) -> CliResult<Vec<PathBuf>> {
     let unreadable = |error| CliError::unreadable(sources, &error);
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(sources).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.join("skill.toml").is_file() {
+        if path.join("skill.toml").is_file() && path.join(Language::Rust.main_file()).is_file() {
             folders.push(path);
         }
     }
@@ -114,6 +116,7 @@ mod tests {
         for name in ["check-policy", "draft-post", "find-trends", "publish-post", "summarize"] {
             assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
         }
+        assert!(folders.iter().all(|folder| Language::of(folder) == Ok(Language::Rust)), "{names:?}");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) async fn run(env: Env, args: DemoArgs) -> CliResult {
     let config = config(&env, &place)?;
     super::serve::start_logging(&config)?;
 
-    let skills = stop.unless_asked(bundle::prepare(args.no_build, config.sandbox_confinement.value)).await?;
+    let skills = stop.unless_asked(bundle::prepare(&env, args.no_build, config.sandbox_confinement.value)).await?;
     let running = serve::start(config.clone()).await.map_err(|error| CliError::failed(error.to_string(), ""))?;
     let outcome = stop.unless_asked(campaign(&config, &running, &args, inputs, &skills, decide, &place)).await;
     running.stop().await;

@@ -1,11 +1,14 @@
 //! `chimera skill build`: a component with its manifest inside, from a skill's folder.
 //!
-//! Cargo builds, the sandbox asks the component what its types are, the registry makes the manifest and puts it in. The
-//! result is written whole or not at all. Called by the other skill commands and by the demo.
+//! Cargo builds, the sandbox asks the component what its types are, the registry makes the manifest and puts it in; a
+//! skill in another language names its schemas, and its builder is given the manifest's world. The result is written
+//! whole or not at all. Called by the other skill commands and by the demo.
 
 use super::compiling;
 use super::guest::{self, Chatter};
-use super::refused;
+use super::language::Language;
+use super::{refused, script};
+use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
 use chimera_core::digest::Digest;
@@ -32,7 +35,7 @@ pub(crate) struct Built {
 }
 
 /// Builds a skill's folder.
-pub(crate) async fn build(folder: &Path, sandbox: &Sandbox, chatter: Chatter) -> CliResult<Built> {
+pub(crate) async fn build(env: &Env, folder: &Path, sandbox: &Sandbox, chatter: Chatter) -> CliResult<Built> {
     let toml_path = folder.join("skill.toml");
     if !toml_path.is_file() {
         return Err(CliError::usage(
@@ -42,12 +45,23 @@ pub(crate) async fn build(folder: &Path, sandbox: &Sandbox, chatter: Chatter) ->
     }
     let skill_toml = String::from_utf8(read_capped(&toml_path, MAX_MANIFEST_BYTES as u64)?)
         .map_err(|_| CliError::usage(format!("{} is not UTF-8 text", toml_path.display()), "save it as UTF-8"))?;
+    match Language::of(folder)? {
+        Language::Rust => build_rust(folder, &skill_toml, sandbox, chatter).await,
+        language => {
+            let manifest = assemble(folder, &skill_toml, None)?;
+            let guest = script::build(env, language, folder, &manifest, chatter).await?;
+            put_together(&guest, &manifest, &script::target_dir(folder).join("chimera"))
+        }
+    }
+}
+
+async fn build_rust(folder: &Path, skill_toml: &str, sandbox: &Sandbox, chatter: Chatter) -> CliResult<Built> {
     guest::ensure_target(folder).await?;
     let artifact = guest::cargo_build(folder, chatter).await?;
     let guest_bytes = read_capped(&artifact.wasm, MAX_COMPONENT_BYTES as u64)?;
 
     let out = artifact.target_dir.join("chimera");
-    let stamp = stamp(&guest_bytes, &skill_toml);
+    let stamp = stamp(&guest_bytes, skill_toml);
     if let Some(built) = unchanged(&out, &stamp, folder) {
         return Ok(built);
     }
@@ -57,17 +71,27 @@ pub(crate) async fn build(folder: &Path, sandbox: &Sandbox, chatter: Chatter) ->
             "build it with the SDK, or name the schemas in skill.toml under [io]",
         )
     })?;
-    let manifest = chimera_registry::assemble_manifest(&skill_toml, described, folder).map_err(|error| {
-        CliError::usage(format!("{}: {error}", toml_path.display()), "mend the field and build again")
-    })?;
+    let manifest = assemble(folder, skill_toml, described)?;
     check_version(&manifest, &artifact.version, folder)?;
-    let bytes = chimera_registry::embed_manifest(&guest_bytes, &manifest);
-    let path = out.join(file_name(&manifest));
-    write_whole(&path, &bytes)?;
-    let built = look_into(path, &bytes)?;
+    let built = put_together(&guest_bytes, &manifest, &out)?;
     // The stamp is only a shortcut: without it the next build does the same work again.
     let _ = write_whole(&stamp_path(&built.path), stamp.as_bytes());
     Ok(built)
+}
+
+fn assemble(folder: &Path, skill_toml: &str, described: Option<Value>) -> CliResult<Manifest> {
+    chimera_registry::assemble_manifest(skill_toml, described, folder).map_err(|error| {
+        let path = folder.join("skill.toml");
+        CliError::usage(format!("{}: {error}", path.display()), "mend the field and build again")
+    })
+}
+
+/// The component with its manifest inside, looked at as admission does and written into `out`.
+fn put_together(guest: &[u8], manifest: &Manifest, out: &Path) -> CliResult<Built> {
+    let bytes = chimera_registry::embed_manifest(guest, manifest);
+    let path = out.join(file_name(manifest));
+    write_whole(&path, &bytes)?;
+    look_into(path, &bytes)
 }
 
 /// What the component says of its types; none if it cannot say.
@@ -155,13 +179,15 @@ fn write_whole(path: &Path, bytes: &[u8]) -> CliResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::Global;
     use crate::cli::error::Exit;
 
     #[tokio::test]
     async fn a_folder_without_skill_toml_is_wrong_usage() {
         let folder = tempfile::tempdir().expect("a folder");
         let sandbox = Sandbox::new(chimera_sandbox::SandboxConfig::default()).expect("a sandbox");
-        let error = build(folder.path(), &sandbox, Chatter::Hidden).await.expect_err("no skill");
+        let env = Env::new(Global { data_dir: None, config: None, log: None, json: true });
+        let error = build(&env, folder.path(), &sandbox, Chatter::Hidden).await.expect_err("no skill");
         assert_eq!(error.exit, Exit::Usage);
         assert!(error.fix.contains("skill new"), "{error:?}");
     }

@@ -24,7 +24,7 @@ use std::time::Instant;
 /// Runs the self-tests of a folder or a component.
 pub(super) async fn test(env: &Env, what: &Path) -> CliResult {
     let sandbox = sandbox(env.config()?.sandbox_confinement.value)?;
-    let component = component(what, &sandbox).await?;
+    let component = component(env, what, &sandbox).await?;
     let (inspection, manifest) = inspect(&component)?;
     let prepared = sandbox
         .prepare(&Digest::of(&component.bytes), &component.bytes)
@@ -60,7 +60,7 @@ pub(super) async fn test(env: &Env, what: &Path) -> CliResult {
 pub(super) async fn run_once(env: &Env, what: &Path, input: &str) -> CliResult {
     let input = json_or_file(input, "input")?;
     let sandbox = sandbox(env.config()?.sandbox_confinement.value)?;
-    let component = component(what, &sandbox).await?;
+    let component = component(env, what, &sandbox).await?;
     let (outcome, usage) = run_component(&component, &sandbox, input).await?;
     show(env, &outcome, usage);
     Ok(Exit::Done)

@@ -7,9 +7,13 @@ pub(super) mod build;
 mod check;
 pub(super) mod compiling;
 pub(super) mod guest;
+pub(super) mod language;
 mod new;
 mod route;
+mod script;
+mod tools;
 mod watch;
+mod world;
 
 use super::args::SkillCommand;
 use super::client::segment;
@@ -27,10 +31,10 @@ use std::sync::Arc;
 
 pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
     match command {
-        SkillCommand::New { name, path, sdk } => new::run(&env, &name, path, sdk),
+        SkillCommand::New { name, lang, path, sdk } => new::run(&env, &name, lang, path, sdk),
         SkillCommand::Build { folder } => {
             let built =
-                build::build(&folder, &sandbox(env.config()?.sandbox_confinement.value)?, guest::Chatter::Shown)
+                build::build(&env, &folder, &sandbox(env.config()?.sandbox_confinement.value)?, guest::Chatter::Shown)
                     .await?;
             let report = json!({
                 "path": built.path, "name": built.manifest.skill.name, "version": built.manifest.skill.version,
@@ -78,9 +82,12 @@ pub(super) struct Component {
 }
 
 /// Reads a component file, or builds a folder and reads what came out.
-async fn component(what: &Path, sandbox: &Sandbox) -> CliResult<Component> {
-    let path =
-        if what.is_dir() { build::build(what, sandbox, guest::Chatter::Shown).await?.path } else { what.to_owned() };
+async fn component(env: &Env, what: &Path, sandbox: &Sandbox) -> CliResult<Component> {
+    let path = if what.is_dir() {
+        build::build(env, what, sandbox, guest::Chatter::Shown).await?.path
+    } else {
+        what.to_owned()
+    };
     let bytes = read_capped(&path, MAX_COMPONENT_BYTES as u64)?;
     Ok(Component { path, bytes })
 }
@@ -100,7 +107,7 @@ fn refused(refusal: &Refusal) -> CliError {
 async fn install(env: &Env, what: &Path, no_activate: bool, canary: Option<u8>) -> CliResult {
     // Without a server there is no point in building first.
     let client = env.client()?;
-    let component = component(what, &sandbox(env.config()?.sandbox_confinement.value)?).await?;
+    let component = component(env, what, &sandbox(env.config()?.sandbox_confinement.value)?).await?;
     let path = match canary {
         Some(share) => format!("/api/v1/skills?canary={share}"),
         None if no_activate => "/api/v1/skills?activate=false".to_owned(),

@@ -1,7 +1,8 @@
-//! `chimera skill new`: a new skill's folder from the template that this program carries.
+//! `chimera skill new`: a new skill's folder from a template that this program carries.
 //!
 //! Writes only into a folder that is not there yet, or is empty; never overwrites. Called by the dispatcher.
 
+use super::language::Language;
 use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult, Exit};
 use crate::cli::output::say;
@@ -10,15 +11,44 @@ use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+/// The files of a template, by path. `.tmpl` keeps a file from being taken for what it is in the template's own place.
+type Template = &'static [(&'static str, &'static str)];
+
 macro_rules! template {
-    ($($path:literal),* $(,)?) => {
-        &[$(($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../skills-sdk/templates/rust/", $path)))),*]
+    ($language:literal: $($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"), "/../../skills-sdk/templates/", $language, "/", $path
+        )))),*]
     };
 }
 
-/// The files of the template, by path. `.tmpl` keeps a file from being taken for what it is in the template's own place.
-const RUST: &[(&str, &str)] =
-    template!["Cargo.toml.tmpl", "skill.toml", "README.md", ".gitignore", "src/lib.rs", "tests/selftest.rs"];
+const RUST: Template =
+    template!["rust": "Cargo.toml.tmpl", "skill.toml", "README.md", ".gitignore", "src/lib.rs", "tests/selftest.rs"];
+const PYTHON: Template = template![
+    "python": "skill.py", "chimera_skill.py", "skill.toml", "schemas/input.json", "schemas/output.json",
+    "tests/__init__.py", "tests/test_skill.py", "README.md", ".gitignore",
+];
+const JAVASCRIPT: Template = template![
+    "javascript": "skill.js", "chimera-skill.js", "skill.toml", "schemas/input.json", "schemas/output.json",
+    "tests/skill.test.js", "package.json", "README.md", ".gitignore",
+];
+
+const fn template(language: Language) -> Template {
+    match language {
+        Language::Rust => RUST,
+        Language::Python => PYTHON,
+        Language::Javascript => JAVASCRIPT,
+    }
+}
+
+/// The command that runs a new skill's unit tests.
+const fn unit_tests(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "cargo test",
+        Language::Python => "python3 -m unittest",
+        Language::Javascript => "npm test",
+    }
+}
 
 /// Names that no Rust crate can have.
 const RESERVED: &[&str] = &[
@@ -83,35 +113,55 @@ const RESERVED: &[&str] = &[
     "serde",
 ];
 
-pub(super) fn run(env: &Env, name: &str, path: Option<PathBuf>, sdk: Option<String>) -> CliResult {
+pub(super) fn run(env: &Env, name: &str, language: Language, path: Option<PathBuf>, sdk: Option<String>) -> CliResult {
     let name: SkillName = name
         .parse()
         .map_err(|error| CliError::usage(format!("{error}"), "write for example `chimera skill new acme/hello`"))?;
-    if RESERVED.contains(&name.name()) {
-        return Err(CliError::usage(
-            format!(
-                "a skill cannot be called `{}`: it is also the name of its Rust crate, where that word is taken",
-                name.name()
-            ),
-            format!("choose another, for example {}/{}-skill", name.namespace(), name.name()),
-        ));
-    }
+    let sdk = match language {
+        Language::Rust => {
+            check_crate_name(&name)?;
+            sdk_dependency(sdk.as_deref())?
+        }
+        _ if sdk.is_some() => {
+            return Err(CliError::usage(
+                "--sdk names the SDK for Rust, and other languages need none",
+                "leave --sdk out, or write the skill in Rust",
+            ));
+        }
+        _ => String::new(),
+    };
     let folder = path.unwrap_or_else(|| PathBuf::from(name.name()));
-    let sdk = sdk_dependency(sdk.as_deref())?;
     claim(&folder)?;
-    for (file, content) in RUST {
+    for (file, content) in template(language) {
         write(&folder.join(file.trim_end_matches(".tmpl")), &fill(content, &name, &sdk))?;
     }
-    let report = json!({ "path": folder, "name": name, "sdk": sdk });
+    let mut report = json!({ "path": folder, "name": name, "language": language.to_string() });
+    if language == Language::Rust {
+        report["sdk"] = json!(sdk);
+    }
     env.show(&report, |_| {
         say(&format!("Wrote {}.", folder.display()));
         say("Next:");
         say(&format!("  cd {}", folder.display()));
-        say("  cargo test              the skill natively");
+        say(&format!("  {:<24}its unit tests, natively", unit_tests(language)));
         say("  chimera skill build     the component");
         say("  chimera skill test      its self-tests in the sandbox");
     });
     Ok(Exit::Done)
+}
+
+/// A skill in Rust has its crate's name.
+fn check_crate_name(name: &SkillName) -> CliResult<()> {
+    if !RESERVED.contains(&name.name()) {
+        return Ok(());
+    }
+    Err(CliError::usage(
+        format!(
+            "a skill cannot be called `{}`: it is also the name of its Rust crate, where that word is taken",
+            name.name()
+        ),
+        format!("choose another, for example {}/{}-skill", name.namespace(), name.name()),
+    ))
 }
 
 fn fill(content: &str, name: &SkillName, sdk: &str) -> String {
@@ -191,7 +241,28 @@ mod tests {
     }
 
     fn new(name: &str, folder: &Path, sdk: &str) -> CliResult {
-        run(&env(), name, Some(folder.to_owned()), Some(sdk.to_owned()))
+        run(&env(), name, Language::Rust, Some(folder.to_owned()), Some(sdk.to_owned()))
+    }
+
+    #[test]
+    fn templates_in_other_languages_are_filled_whole_and_need_no_sdk() {
+        let place = tempfile::tempdir().expect("a folder");
+        for language in [Language::Python, Language::Javascript] {
+            let folder = place.path().join(language.to_string());
+            // A name that no Rust crate could have.
+            assert_eq!(run(&env(), "acme/match", language, Some(folder.clone()), None), Ok(Exit::Done));
+            assert_eq!(Language::of(&folder), Ok(language));
+            for (file, _) in template(language) {
+                let text = std::fs::read_to_string(folder.join(file)).expect("a file");
+                assert!(!text.contains("{{"), "{file} has a placeholder left: {text}");
+            }
+            let toml = std::fs::read_to_string(folder.join("skill.toml")).expect("skill.toml");
+            let manifest = chimera_registry::assemble_manifest(&toml, None, &folder).expect("a manifest");
+            assert!(manifest.selftests.len() >= 2);
+            let other = place.path().join("other");
+            let error = run(&env(), "acme/x", language, Some(other), Some("0.1".to_owned())).expect_err("no SDK");
+            assert_eq!(error.exit, Exit::Usage);
+        }
     }
 
     #[test]

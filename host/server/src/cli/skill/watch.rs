@@ -103,7 +103,7 @@ pub(super) async fn run(env: &Env, what: &Path, input: &str) -> CliResult {
                 tell(&Style::stderr().dim("Changed meanwhile: starting again."));
                 next
             }
-            done = once(what, input, &sandbox) => {
+            done = once(env, what, input, &sandbox) => {
                 show(env, done, since.elapsed().unwrap_or_default());
                 tokio::select! {
                     _ = stop.heard() => return Ok(Exit::Done),
@@ -116,9 +116,9 @@ pub(super) async fn run(env: &Env, what: &Path, input: &str) -> CliResult {
     }
 }
 
-async fn once(what: &Path, input: &str, sandbox: &Sandbox) -> CliResult<(Outcome, Usage)> {
+async fn once(env: &Env, what: &Path, input: &str, sandbox: &Sandbox) -> CliResult<(Outcome, Usage)> {
     let input = json_or_file(input, "input")?;
-    let component = component(what, sandbox).await?;
+    let component = component(env, what, sandbox).await?;
     // What was built before is not run again.
     let digest = Digest::of(&component.bytes);
     for other in sandbox.loaded().iter().filter(|other| other.digest != digest) {
