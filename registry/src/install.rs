@@ -100,14 +100,19 @@ impl Registry {
     /// # Errors
     /// [`InstallError::Refused`] with rule, evidence and fix; [`InstallError::Host`] if the store failed.
     pub async fn install(&self, wasm: Vec<u8>, actor: Actor) -> Result<Installed, InstallError> {
-        // Before the lock: what takes long to look at keeps nobody else waiting.
+        // Before the lock: what takes long to look at, to compile or to try keeps nobody else waiting.
         let inspection = inspect_apart(&wasm).await?;
-        let _one_at_a_time = self.installing.lock().await;
         let versions = self.truth.skills(Some(&inspection.manifest.skill.name)).await?;
         if let Some(same) = find_same(&versions, &inspection)? {
             return self.already_there(same.clone(), wasm).await;
         }
         let admitted = self.admit(&wasm, inspection).await?;
+        let _one_at_a_time = self.installing.lock().await;
+        // Somebody else may have installed it meanwhile.
+        let versions = self.truth.skills(Some(&admitted.manifest.skill.name)).await?;
+        if let Some(same) = find_same(&versions, &admitted.inspection)? {
+            return self.already_there(same.clone(), wasm).await;
+        }
         let mut warnings = admitted.inspection.warnings.clone();
         warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
         let wider = wider_than(&versions, &admitted.manifest);
