@@ -127,14 +127,19 @@ impl Registry {
         if let Activation::Canary(terms) = &activation {
             terms.check()?;
         }
-        // Before the lock: what takes long to look at keeps nobody else waiting.
+        // Before the lock: what takes long to look at, to compile or to try keeps nobody else waiting.
         let inspection = inspect_apart(&wasm).await?;
-        let _one_at_a_time = self.installing.lock().await;
         let versions = self.truth.skills(Some(&inspection.manifest.skill.name)).await?;
         if let Some(same) = find_same(&versions, &inspection)? {
             return self.already_there(same.clone(), wasm).await;
         }
         let admitted = self.admit(&wasm, inspection).await?;
+        let _one_at_a_time = self.installing.lock().await;
+        // Somebody else may have installed it meanwhile.
+        let versions = self.truth.skills(Some(&admitted.manifest.skill.name)).await?;
+        if let Some(same) = find_same(&versions, &admitted.inspection)? {
+            return self.already_there(same.clone(), wasm).await;
+        }
         let mut warnings = admitted.inspection.warnings.clone();
         warnings.extend(self.look_closer(&wasm, &admitted, &versions).await?);
         let wider = wider_than(&versions, &admitted.manifest);

@@ -19,7 +19,8 @@ use chimera_sandbox::{Sandbox, SandboxConfig};
 use chimera_store::{SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::{approving_judge, dummy, echo, reads_scratch, with_manifest};
+use std::time::{Duration, Instant};
+use support::{approving_judge, dummy, echo, reads_scratch, spins, with_manifest};
 
 struct House {
     registry: Registry,
@@ -403,4 +404,29 @@ async fn a_trap_in_a_selftest_refuses_and_the_next_installation_works() {
     assert_eq!(refusal.rule, Rule::SelfTestFailed);
     assert!(refusal.evidence.contains("the failure permanent"), "{refusal}");
     house.install(with_manifest(&echo(), json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_that_takes_long_keeps_nobody_waiting() {
+    let house = Arc::new(house().await);
+    let over = json!({
+        "skill": { "name": "test/slow" },
+        "limits": { "time_ms": 30_000, "fuel": 50_000_000_000_u64 },
+        "selftest": [{ "name": "t", "input": {} }],
+    });
+    let slow = tokio::spawn({
+        let house = house.clone();
+        async move { house.registry.install(with_manifest(&spins(), over), operator()).await.map(|_| ()) }
+    });
+    let wait_until = async |is_compiling: bool| {
+        let started = Instant::now();
+        while house.registry.compiling().is_empty() == is_compiling && started.elapsed() < Duration::from_secs(20) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    wait_until(true).await;
+    wait_until(false).await;
+    house.install(with_manifest(&echo(), json!({}))).await;
+    assert!(!slow.is_finished(), "its self-test goes on for thirty seconds");
+    slow.abort();
 }

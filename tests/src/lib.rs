@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for anything that is expected to happen; generous, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest wait for the admission of a component: it may have to be compiled behind others.
+const LONGEST_ADMISSION: Duration = Duration::from_secs(300);
 
 /// Is this the full size of the long suites (`cargo xtask test --full`)?
 pub fn is_full() -> bool {
@@ -286,7 +288,7 @@ impl Server {
     /// # Errors
     /// When it is refused.
     pub async fn install(&self, component: &Path) -> Result<Value> {
-        let (status, value) = self.install_with(component, "").await?;
+        let (status, value) = self.offer(std::fs::read(component)?).await?;
         ensure!((200..300).contains(&status), "install {}: {status} {value}", component.display());
         Ok(value)
     }
@@ -296,9 +298,25 @@ impl Server {
     /// # Errors
     /// When there is no answer or it is not JSON.
     pub async fn install_with(&self, component: &Path, query: &str) -> Result<(u16, Value)> {
+        self.offer_with(std::fs::read(component)?, query).await
+    }
+
+    /// Offers a component for installation, as long as looking at it takes: status and JSON.
+    ///
+    /// # Errors
+    /// When there is no answer or it is not JSON.
+    pub async fn offer(&self, component: Vec<u8>) -> Result<(u16, Value)> {
+        self.offer_with(component, "").await
+    }
+
+    async fn offer_with(&self, component: Vec<u8>, query: &str) -> Result<(u16, Value)> {
         let request = self.client.post(format!("{}/api/v1/skills{query}", self.url)).bearer_auth(&self.token);
-        let response =
-            request.header("content-type", "application/wasm").body(std::fs::read(component)?).send().await?;
+        let response = request
+            .header("content-type", "application/wasm")
+            .timeout(LONGEST_ADMISSION)
+            .body(component)
+            .send()
+            .await?;
         Ok((response.status().as_u16(), response.json().await?))
     }
 

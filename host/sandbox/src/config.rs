@@ -16,7 +16,7 @@ pub struct SandboxConfig {
     pub max_component_bytes: usize,
     /// Most runs at once; more wait for a place until their deadline.
     pub max_concurrent: usize,
-    /// Longest time that compiling one component may take.
+    /// Longest time that compiling one component may take; in a child process, half of it may be computed.
     pub compile_time: Duration,
     /// Address space of a compiling child process in bytes; [`Compiler::InProcess`] is not bounded by it.
     pub compile_memory_bytes: u64,
@@ -42,7 +42,7 @@ impl Default for SandboxConfig {
             cache_dir: None,
             max_component_bytes: 32 << 20,
             max_concurrent: 256,
-            compile_time: Duration::from_secs(60),
+            compile_time: Duration::from_secs(120),
             compile_memory_bytes: 4 << 30,
             max_compiled_bytes: 512 << 20,
             max_cache_bytes: 4 << 30,

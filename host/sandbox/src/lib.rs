@@ -25,6 +25,7 @@ mod contract;
 mod engine;
 pub mod floor;
 mod gate;
+mod heap;
 mod limiter;
 mod link;
 mod logs;
@@ -48,6 +49,7 @@ pub mod fuzzing {
 pub use attempt::check_confinement;
 pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use heap::give_memory_back;
 pub use logs::LogLine;
 pub use prepared::Prepared;
 pub use progress::{CompileStage, Compiling};

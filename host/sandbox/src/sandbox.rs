@@ -270,7 +270,9 @@ impl Inner {
             if let Some(Err(e)) = inner.cache.as_ref().map(|cache| cache.put(&digest, &code)) {
                 tracing::warn!(%digest, "the compiled skill cannot be kept: {e}");
             }
-            inner.link(digest, inner.load_compiled(&code))
+            // A mapped file takes memory only for what is run of it, and the system may take that back: the code of a
+            // stranger's skill may be a hundred times what it runs.
+            inner.load_cached(&digest).unwrap_or_else(|| inner.link(digest, inner.load_compiled(&code)))
         })
         .await?;
         Ok(self.keep(prepared))

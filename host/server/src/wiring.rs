@@ -185,6 +185,7 @@ async fn start_sandbox(config: &Config, data_dir: &Path, executable: PathBuf) ->
         confinement: config.sandbox_confinement.value,
         ..SandboxConfig::default()
     };
+    chimera_sandbox::give_memory_back();
     let built = tokio::task::spawn_blocking(move || Sandbox::new(config)).await;
     match built {
         Ok(built) => Ok(built?),

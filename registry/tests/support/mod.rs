@@ -73,6 +73,19 @@ pub fn echo() -> Vec<u8> {
     )
 }
 
+/// Computes until it is stopped.
+pub fn spins() -> Vec<u8> {
+    of_wat(
+        RUNNER,
+        &format!(
+            r#"(module {REALLOC}
+            (func (export "chimera:skill/runner@0.1.0#run")
+                (param i32 i32 i32 i32 i32) (param i32 i32) (param i64) (result i32)
+                (loop $on (br $on)) unreachable))"#
+        ),
+    )
+}
+
 /// Returns what is under the key `k` in scratch, or the failure `denied`/`no-scratch`.
 pub fn reads_scratch() -> Vec<u8> {
     of_wat(

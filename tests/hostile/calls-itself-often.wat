@@ -1,0 +1,10 @@
+;; Calls itself for ever, and so does each that it calls. Must end within its own fuel and time, whoever uses
+;; them.
+(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))
+(data (i32.const 2048) "hostile/calls-itself-often")
+(run
+    (loop $on
+        (global.set $heap (i32.const 65536))
+        (call $call (i32.const 2048) (i32.const 26) (i32.const 1100) (i32.const 2) (i32.const 1536))
+        (br $on))
+    unreachable)

@@ -1,0 +1,15 @@
+;; Watches its clocks run backwards or stand at zero. They must not.
+(import "wasi:clocks/monotonic-clock@0.2.6" "now" (func $now (result i64)))
+(import "wasi:clocks/wall-clock@0.2.6" "now" (func $wall (param i32)))
+(run (local $n i32) (local $last i64) (local $this i64) (local $wall i64)
+    (loop $on
+        (local.set $this (call $now))
+        (if (i64.lt_u (local.get $this) (local.get $last)) (then unreachable))
+        (local.set $last (local.get $this))
+        (call $wall (i32.const 1536))
+        (if (i64.lt_u (i64.load (i32.const 1536)) (local.get $wall)) (then unreachable))
+        (local.set $wall (i64.load (i32.const 1536)))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if $on (i32.lt_u (local.get $n) (i32.const 4000))))
+    (if (i64.lt_u (local.get $wall) (i64.const 1700000000)) (then unreachable))
+    (call $fine))

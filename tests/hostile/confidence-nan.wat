@@ -1,0 +1,3 @@
+;; Says that its confidence is nan. Must be refused.
+(run
+    (call $ok (i32.const 1100) (i32.const 2) (f64.const nan)))

@@ -1,0 +1,2 @@
+;; Exports nothing. Must be refused when it is installed.
+(component)

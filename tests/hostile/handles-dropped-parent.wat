@@ -1,0 +1,11 @@
+;; Drops a stream whose timer it still holds. Must trap, as the stream has a child.
+(import "wasi:cli/stdout@0.2.6" "get-stdout" (func $stdout (result i32)))
+(import "wasi:io/streams@0.2.6" "[method]output-stream.subscribe" (func $subscribe (param i32) (result i32)))
+(import "wasi:io/streams@0.2.6" "[resource-drop]output-stream" (func $drop (param i32)))
+(import "wasi:io/poll@0.2.6" "[method]pollable.block" (func $block (param i32)))
+(run (local $out i32) (local $p i32)
+    (local.set $out (call $stdout))
+    (local.set $p (call $subscribe (local.get $out)))
+    (call $drop (local.get $out))
+    (call $block (local.get $p))
+    (call $fine))

@@ -1,0 +1,4 @@
+;; Traps while it is instantiated. Must end as a trap.
+(func $trap unreachable)
+(start $trap)
+(run (call $fine))

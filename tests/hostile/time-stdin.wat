@@ -1,0 +1,11 @@
+;; Tries to wait for input that never comes. Must be told at once that there is none.
+(import "wasi:cli/stdin@0.2.6" "get-stdin" (func $stdin (result i32)))
+(import "wasi:io/streams@0.2.6" "[method]input-stream.blocking-read" (func $read (param i32 i64 i32)))
+(import "wasi:io/streams@0.2.6" "[method]input-stream.subscribe" (func $subscribe (param i32) (result i32)))
+(import "wasi:io/poll@0.2.6" "[method]pollable.block" (func $block (param i32)))
+(run (local $in i32)
+    (local.set $in (call $stdin))
+    (call $block (call $subscribe (local.get $in)))
+    (call $read (local.get $in) (i64.const 1024) (i32.const 1536))
+    (if (i32.eqz (i32.load8_u (i32.const 1536))) (then unreachable))
+    (call $fine))
