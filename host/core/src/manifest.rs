@@ -191,6 +191,8 @@ pub enum MemoryOp {
     Remember,
     /// Read.
     Recall,
+    /// Make room; since contract 0.2.
+    Forget,
 }
 
 /// An operation of the trends interface.
