@@ -283,6 +283,34 @@ async fn a_callee_gets_what_its_caller_gives_it_and_never_more_than_there_is() {
     }
 }
 
+#[tokio::test]
+async fn a_journal_from_before_a_callees_time_was_kept_is_replayed() {
+    let wasm = component_against(
+        "0.1.0",
+        "guest",
+        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
+        &format!(
+            r#"{RUN} (call $call (i32.const 2048) (i32.const 10) (local.get $input) (local.get $input_len)
+                (i32.const 1536)) (i32.const 1536)) (data (i32.const 2048) "acme/other")"#
+        ),
+    );
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &wasm).await;
+    let journal = MemoryJournal::of(Vec::new());
+    let calling = HostPorts { skills: Arc::new(Callee::default()), journal: journal.clone(), ..HostPorts::deny_all() };
+    let first = sandbox.run(&skill, request(json!([1]), Limits::default()), calling).await;
+    assert_eq!(output(&first), &json!([1]));
+    let mut entries = journal.entries();
+    let kept = entries[1].answer["ok"].as_object_mut().unwrap();
+    assert_eq!(kept.remove("time_ms"), Some(json!(3)));
+    let mut names: Vec<&str> = kept.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["fuel", "returned"]);
+    let replaying = HostPorts { journal: MemoryJournal::of(entries), ..HostPorts::deny_all() };
+    let again = sandbox.run(&skill, request(json!([1]), Limits::default()), replaying).await;
+    assert_eq!((again.end, again.usage.fuel), (first.end, first.usage.fuel));
+}
+
 async fn not_prepared(sandbox: &Sandbox, wasm: &[u8]) -> String {
     let failure = sandbox.prepare(&Digest::of(wasm), wasm).await.unwrap_err();
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, codes::LINK));

@@ -215,7 +215,9 @@ pub fn manifest() -> Arc<Manifest> {
 pub fn manifest_with(capabilities: Value) -> Arc<Manifest> {
     let value = json!({
         "manifest": 1,
-        "skill": {"name": "acme/x", "version": "0.1.0", "summary": "x", "license": "MIT", "effects": "write"},
+        // The newest contract: it may declare whatever there is.
+        "skill": {"name": "acme/x", "version": "0.1.0", "summary": "x", "license": "MIT", "effects": "write",
+            "contract": "0.2"},
         "io": {"input": {}, "output": {}},
         "capabilities": capabilities,
     });
