@@ -4,7 +4,8 @@
 
 #![no_main]
 
-use chimera_registry::{CONTRACT_PACKAGE, CONTRACT_SERVED, inspect, survey};
+use chimera_core::contract::{PACKAGE, served};
+use chimera_registry::{inspect, survey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,9 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     match inspect(bytes) {
         Ok(inspection) => {
             assert_eq!(surveyed.as_ref().map(|survey| &survey.digest).ok(), Some(&inspection.survey.digest));
-            assert!(inspection.contract <= CONTRACT_SERVED);
+            assert!(served(&inspection.contract).is_some());
             let declared = inspection.manifest.capabilities.interfaces();
-            for name in inspection.survey.imports.iter().filter(|name| name.package == CONTRACT_PACKAGE) {
+            for name in inspection.survey.imports.iter().filter(|name| name.package == PACKAGE) {
                 let interface = name.interface.as_str();
                 assert!(
                     matches!(interface, "types" | "progress") || declared.contains(interface),

@@ -8,6 +8,7 @@ use crate::MAX_COMPONENT_BYTES;
 use crate::refusal::{Refusal, Rule};
 use crate::shape;
 use crate::toll::{self, Problem};
+use chimera_core::contract::{PACKAGE, served, served_versions};
 use chimera_core::digest::Digest;
 use chimera_core::manifest::{MANIFEST_SECTION, Manifest, World};
 use semver::Version;
@@ -16,11 +17,6 @@ use std::fmt;
 use std::ops::Range;
 use wasmparser::types::TypesRef;
 use wasmparser::{ComponentExternName, ComponentExternalKind, Parser, Payload, WasmFeatures};
-
-/// The package of the contract.
-pub const CONTRACT_PACKAGE: &str = "chimera:skill";
-/// The newest version of the contract that this host serves; the same minor with an older patch is served too.
-pub const CONTRACT_SERVED: Version = Version::new(0, 1, 0);
 
 /// Interfaces of the contract that a manifest can declare.
 const GATED: [&str; 6] = ["mcp", "memory", "scratch", "trends", "skills", "secrets"];
@@ -72,7 +68,7 @@ impl InterfaceName {
     }
 
     fn is_contract(&self) -> bool {
-        self.package == CONTRACT_PACKAGE
+        self.package == PACKAGE
     }
 }
 
@@ -243,7 +239,9 @@ impl Survey {
 }
 
 fn misshapen(name: &InterfaceName, exported_as: &str, types: TypesRef<'_>) -> Option<Misshapen> {
-    let (function, wanted) = shape::wanted(&name.interface).filter(|_| name.is_contract())?;
+    // What is not served has no shape, and is refused for that.
+    let version = name.version.as_ref().filter(|_| name.is_contract())?;
+    let (function, wanted) = shape::wanted(&name.interface, version)?;
     let found = shape::exported(types, exported_as, function);
     (found.as_ref() != Some(&wanted)).then(|| Misshapen { function: format!("{name}#{function}"), wanted, found })
 }
@@ -263,7 +261,7 @@ fn unknown_import(name: &str) -> Refusal {
     Refusal::new(
         Rule::ImportUnknown,
         format!("it imports `{name}`, which this host does not serve"),
-        format!("import only interfaces of {CONTRACT_PACKAGE}@{CONTRACT_SERVED} and of WASI 0.2"),
+        format!("import only interfaces of {PACKAGE} {} and of WASI 0.2", served_versions()),
     )
 }
 
@@ -317,15 +315,7 @@ fn check_contract(survey: &Survey, manifest: &Manifest) -> Result<Version, Refus
     };
     let names = survey.imports.iter().chain(&survey.exports).filter(|name| name.is_contract());
     for name in names {
-        if !name.version.as_ref().is_some_and(is_served) {
-            return Err(Refusal::new(
-                Rule::ContractNotServed,
-                format!("it uses `{name}`; this host serves {CONTRACT_PACKAGE}@{CONTRACT_SERVED}"),
-                format!(
-                    "build against {CONTRACT_PACKAGE}@{CONTRACT_SERVED}, or install it into a host that serves its version"
-                ),
-            ));
-        }
+        check_version(name, built)?;
     }
     let minor = format!("{}.{}", built.major, built.minor);
     if manifest.skill.contract != minor {
@@ -338,11 +328,26 @@ fn check_contract(survey: &Survey, manifest: &Manifest) -> Result<Version, Refus
     Ok(built.clone())
 }
 
-fn is_served(version: &Version) -> bool {
-    version.major == CONTRACT_SERVED.major
-        && version.minor == CONTRACT_SERVED.minor
-        && *version <= CONTRACT_SERVED
-        && version.pre.is_empty()
+/// Is the name's version served, and that of the whole component?
+fn check_version(name: &InterfaceName, built: &Version) -> Result<(), Refusal> {
+    let versions = served_versions();
+    let Some(version) = name.version.as_ref().and_then(served) else {
+        return Err(Refusal::new(
+            Rule::ContractNotServed,
+            format!("it uses `{name}`; this host serves {PACKAGE} {versions}"),
+            format!("build against one of {versions}, or install it into a host that serves its version"),
+        ));
+    };
+    if served(built).is_some_and(|whole| whole != version) {
+        return Err(Refusal::new(
+            Rule::ContractNotServed,
+            format!(
+                "it is built against {built} and uses `{name}`; this host serves {PACKAGE} {versions}, one at a time"
+            ),
+            format!("build all of it against one of {versions}"),
+        ));
+    }
+    Ok(())
 }
 
 fn check_imports(survey: &Survey, manifest: &Manifest) -> Result<(), Refusal> {
@@ -415,7 +420,7 @@ fn missing_export(world: World) -> Refusal {
     };
     Refusal::new(
         Rule::ExportMissing,
-        format!("its world is `{name}`, but it does not export `{CONTRACT_PACKAGE}/{wanted}@{CONTRACT_SERVED}`"),
+        format!("its world is `{name}`, but it does not export `{PACKAGE}/{wanted}` of {}", served_versions()),
         format!(
             "export `{wanted}` (in Rust: put `#[chimera_skill::skill]` on a function), or set `world` in skill.toml"
         ),
@@ -438,7 +443,7 @@ fn check_exports(survey: &Survey, manifest: &Manifest) -> Result<(), Refusal> {
         Some(Misshapen { function, wanted, found }) => Err(Refusal::new(
             Rule::ExportMismatch,
             format!("`{function}` is `{}`; the contract has `{wanted}`", found.as_deref().unwrap_or("missing")),
-            format!("generate the bindings from the WIT of {CONTRACT_PACKAGE}@{CONTRACT_SERVED} and build again"),
+            format!("generate the bindings from the WIT of {PACKAGE} in the version that it names, and build again"),
         )),
         None => Ok(()),
     }

@@ -25,7 +25,7 @@ mod widening;
 pub use assemble::assemble_manifest;
 pub use blobs::{FolderBlobs, MAX_BLOB_BYTES};
 pub use fitting::{FITTING_TIME, Unfit, check_value, check_value_soon};
-pub use inspect::{CONTRACT_PACKAGE, CONTRACT_SERVED, Inspection, InterfaceName, Survey, inspect, survey};
+pub use inspect::{Inspection, InterfaceName, Survey, inspect, survey};
 pub use install::{ConsentError, InstallError, InstallOutcome, Installed};
 pub use load::LoadedSkill;
 pub use refusal::{Refusal, Rule};

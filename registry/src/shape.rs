@@ -4,6 +4,7 @@
 //! as text of bounded length (a hostile type can be exponentially large when written out) and compared. Called by
 //! [`crate::inspect`].
 
+use semver::Version;
 use std::fmt::Write as _;
 use wasmparser::component_types::{ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId, ComponentValType};
 use wasmparser::types::TypesRef;
@@ -11,17 +12,37 @@ use wasmparser::types::TypesRef;
 /// Longest shape that is written out, in bytes; the contract's are below 400.
 const MAX_SHAPE: usize = 1024;
 
-const FAILURE: &str = "record{kind:enum{invalid-input,transient,permanent,denied},code:string,message:string,\
-    retry-after-ms:option<u64>}";
+/// The records that changed from one version of the contract to another.
+struct Records {
+    task: &'static str,
+    failure: &'static str,
+}
 
-/// The function of an interface of the contract, and its shape.
-pub(crate) fn wanted(interface: &str) -> Option<(&'static str, String)> {
+const V0_1: Records = Records {
+    task: "record{id:string,campaign:option<string>,input:string,time-left-ms:u64}",
+    failure: "record{kind:enum{invalid-input,transient,permanent,denied},code:string,message:string,\
+        retry-after-ms:option<u64>}",
+};
+
+const V0_2: Records = Records {
+    task: "record{id:string,campaign:option<string>,input:string,time-left-ms:u64,limits:record{time-ms:u64,fuel:u64,\
+        memory-mb:u32,output-kb:u32,mcp-calls:u32}}",
+    failure: "record{kind:enum{invalid-input,transient,permanent,denied},code:string,message:string,\
+        retry-after-ms:option<u64>,details:option<string>}",
+};
+
+/// The function of an interface of the contract in this served version, and its shape.
+pub(crate) fn wanted(interface: &str, version: &Version) -> Option<(&'static str, String)> {
+    let Records { task, failure } = match (version.major, version.minor) {
+        (0, 1) => V0_1,
+        (0, 2) => V0_2,
+        _ => return None,
+    };
     match interface {
         "runner" => Some((
             "run",
             format!(
-                "func(task:record{{id:string,campaign:option<string>,input:string,time-left-ms:u64}})->\
-                 result<record{{output:string,confidence:f64,evidence:list<string>}},{FAILURE}>"
+                "func(task:{task})->result<record{{output:string,confidence:f64,evidence:list<string>}},{failure}>"
             ),
         )),
         "evaluator" => Some((
@@ -29,7 +50,7 @@ pub(crate) fn wanted(interface: &str) -> Option<(&'static str, String)> {
             format!(
                 "func(judged:record{{goal:string,skill:string,input:string,output:string,confidence:f64,\
                  evidence:list<string>}})->result<record{{decision:enum{{approve,retry,replan,escalate,reject}},\
-                 confidence:f64,reason:string}},{FAILURE}>"
+                 confidence:f64,reason:string}},{failure}>"
             ),
         )),
         "describe" => Some(("describe", "func()->string".to_owned())),

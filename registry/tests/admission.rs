@@ -159,18 +159,43 @@ fn manifest_invalid() {
 
 #[test]
 fn contract_not_served() {
-    let newer = "package chimera:skill@0.2.0; interface runner { run: func() -> string; }";
-    let refusal = refusal(&with_manifest(
-        &dummy("export chimera:skill/runner@0.2.0;", &[newer]),
-        json!({ "skill": { "contract": "0.2" } }),
-    ));
-    assert_eq!(refusal.rule, Rule::ContractNotServed);
-    assert!(refusal.evidence.contains("0.2.0") && refusal.evidence.contains("0.1.0"), "{refusal}");
-    let mixed = dummy(
-        "import chimera:skill/mcp@0.2.0; export chimera:skill/runner@0.1.0;",
-        &["package chimera:skill@0.2.0; interface mcp { f: func(); }"],
+    for (version, minor) in [("0.0.9", "0.0"), ("0.1.1", "0.1"), ("0.3.0", "0.3"), ("1.0.0", "1.0")] {
+        let other = format!("package chimera:skill@{version}; interface runner {{ run: func() -> string; }}");
+        let wasm = support::dummy_of(&other, &format!("export chimera:skill/runner@{version};"), &[]);
+        let refusal = refusal(&with_manifest(&wasm, json!({ "skill": { "contract": minor } })));
+        assert_eq!(refusal.rule, Rule::ContractNotServed);
+        assert!(refusal.evidence.contains(&format!("chimera:skill/runner@{version}")), "{refusal}");
+        assert!(refusal.evidence.contains("0.1.0 and 0.2.0"), "{refusal}");
+    }
+    let mixed = dummy("import chimera:skill/mcp@0.2.0; export chimera:skill/runner@0.1.0;", &[support::CONTRACT_0_2]);
+    let mcp = json!({ "mcp": [{ "slot": "s", "tools": ["t"], "reason": "to see" }] });
+    let with_mcp = json!({ "skill": { "effects": "read" }, "capabilities": mcp });
+    refused(
+        &with_manifest(&mixed, with_mcp),
+        Rule::ContractNotServed,
+        "built against 0.1.0 and uses `chimera:skill/mcp@0.2.0`",
     );
-    refused(&with_manifest(&mixed, json!({})), Rule::ContractNotServed, "chimera:skill/mcp@0.2.0");
+}
+
+#[test]
+fn every_served_contract_passes_with_its_own_shapes() {
+    let of = |world: &str| support::dummy_of(support::CONTRACT_0_2, world, &[]);
+    let runner = "export chimera:skill/runner@0.2.0;";
+    let minor = json!({ "skill": { "contract": "0.2" } });
+    let inspection = inspect(&with_manifest(&of(runner), minor.clone())).unwrap();
+    assert_eq!(inspection.contract.to_string(), "0.2.0");
+    refused(&with_manifest(&of(runner), json!({})), Rule::ContractMismatch, "the bytes say 0.2.0");
+    let judge = of("import chimera:skill/progress@0.2.0; export chimera:skill/evaluator@0.2.0;");
+    inspect(&with_manifest(&judge, json!({ "skill": { "contract": "0.2", "world": "judge" } }))).unwrap();
+    let remembering = of(&format!("import chimera:skill/memory@0.2.0; {runner}"));
+    refused(&with_manifest(&remembering, minor.clone()), Rule::ImportUndeclared, "chimera:skill/memory@0.2.0");
+    let forgetful = json!({ "skill": { "contract": "0.2" }, "capabilities": { "memory": ["forget"] } });
+    inspect(&with_manifest(&remembering, forgetful)).unwrap();
+    // The shapes of another version are not its own.
+    let old = support::CONTRACT.replace("package chimera:skill@0.1.0", "package chimera:skill@0.2.0");
+    refused(&with_manifest(&support::dummy_of(&old, runner, &[]), minor), Rule::ExportMismatch, "limits:record");
+    let new = support::CONTRACT_0_2.replace("package chimera:skill@0.2.0", "package chimera:skill@0.1.0");
+    refused(&with_manifest(&support::dummy_of(&new, RUNNER, &[]), json!({})), Rule::ExportMismatch, "limits:record");
 }
 
 #[test]

@@ -86,6 +86,20 @@ fn version(version: &str, capabilities: Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_component_for_a_contract_that_is_not_served_is_refused_before_anything_is_kept() {
+    let house = house().await;
+    let newer = support::CONTRACT_0_2.replace("package chimera:skill@0.2.0", "package chimera:skill@0.3.0");
+    let component = support::dummy_of(&newer, "export chimera:skill/runner@0.3.0;", &[]);
+    let wasm = with_manifest(&component, json!({ "skill": { "contract": "0.3" } }));
+    let digest = Digest::of(&wasm);
+    let refusal = house.refused(wasm).await;
+    assert_eq!(refusal.rule, Rule::ContractNotServed);
+    let told = refusal.to_string();
+    assert!(told.contains("chimera:skill/runner@0.3.0") && told.contains("0.1.0 and 0.2.0"), "{told}");
+    assert!(house.blobs.get(&digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn an_admitted_skill_is_kept_found_and_loaded() {
     let house = house().await;
     let wasm = with_manifest(

@@ -50,14 +50,23 @@ const SCRATCH: &str = r"(call $get (i32.const 8) (i32.const 1) (i32.const 104))
     (f64.store (i32.const 32) (f64.const 0.9)) (i32.const 16)";
 
 fn component(imports: &str, core_imports: &str, data: &str, body: &str) -> Vec<u8> {
+    component_against("0.1.0", imports, core_imports, data, (RUN, body))
+}
+
+fn component_against(
+    version: &str,
+    imports: &str,
+    core_imports: &str,
+    data: &str,
+    (run, body): (&str, &str),
+) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    resolve
-        .push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/chimera-skill-0.1.0"))
-        .expect("the contract");
-    let world = format!("package test:made;\nworld made {{ {imports} export chimera:skill/runner@0.1.0; }}");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    resolve.push_path(wit.join(format!("chimera-skill-{version}"))).expect("the contract");
+    let world = format!("package test:made;\nworld made {{ {imports} export chimera:skill/runner@{version}; }}");
     let package = resolve.push_str("made.wit", &world).expect("a world");
     let world = resolve.select_world(&[package], Some("made")).expect("a world");
-    let mut core = wat::parse_str(format!("(module {core_imports} {PRELUDE} {data} {RUN} {body}))")).expect("a module");
+    let mut core = wat::parse_str(format!("(module {core_imports} {PRELUDE} {data} {run} {body}))")).expect("a module");
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("metadata");
     ComponentEncoder::default().module(&core).expect("a module").validate(true).encode().expect("a component")
 }
@@ -319,6 +328,53 @@ async fn a_skill_may_call_what_it_declares_and_nothing_else() {
     swarm.hitl().decide(open.id, reject, operator()).await.expect("decided");
     assert_eq!(house.task(caught.id).await.state, TaskState::Rejected);
     assert_eq!(version().await.state, SkillState::Suspended, "it stays");
+    swarm.shutdown().await;
+}
+
+/// Calls `test/spin` within this budget and returns the failure that came of it: the two results have the same layout.
+fn spins_within(budget: &str) -> Vec<u8> {
+    let run = r#"(func (export "chimera:skill/runner@0.2.0#run") (param i32 i32 i32 i32 i32)
+        (param $input i32) (param $length i32) (param i64 i64 i64 i32 i32 i32) (result i32)"#;
+    let call = format!(
+        "(call $call (i32.const 8) (i32.const 9) (local.get $input) (local.get $length) (i32.const 1) {budget}
+            (i32.const 1024))
+        (i32.const 1024)"
+    );
+    component_against(
+        "0.2.0",
+        "import chimera:skill/skills@0.2.0;",
+        r#"(import "chimera:skill/skills@0.2.0" "call"
+            (func $call (param i32 i32 i32 i32 i32 i32 i64 i32 i64 i32)))"#,
+        r#"(data (i32.const 8) "test/spin")"#,
+        (run, &call),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callee_ends_at_the_budget_that_its_caller_gave_it() {
+    let house = House::new().await;
+    house.install("test/spin", &component("", "", "", "(loop $more (br $more)) unreachable"), json!({})).await;
+    let over = |name: &str| {
+        json!({
+            "skill": { "name": name, "version": "0.1.0", "summary": "Made by a test.", "license": "MIT",
+                "effects": "none", "contract": "0.2" },
+            "capabilities": { "skills": [{ "name": "test/spin", "version": "^0.1" }] },
+            "limits": { "time_ms": 30_000, "fuel": 50_000_000_000_u64 },
+        })
+    };
+    let fuel = "(i32.const 0) (i64.const 0) (i32.const 1) (i64.const 3000000)";
+    let time = "(i32.const 1) (i64.const 300) (i32.const 0) (i64.const 0)";
+    house.install("test/thrifty", &spins_within(fuel), over("test/thrifty")).await;
+    house.install("test/hasty", &spins_within(time), over("test/hasty")).await;
+    let swarm = house.swarm(1).await;
+    let thrifty = house.run(&swarm, "test/thrifty", json!({}), None, ENDS).await;
+    assert_eq!(thrifty.failure.expect("why").code, codes::FUEL);
+    let used = thrifty.usage.fuel;
+    assert!((3_000_000..3_100_000).contains(&used), "the callee's fuel is the caller's: {used}");
+    let hasty = house.run(&swarm, "test/hasty", json!({}), None, ENDS).await;
+    assert_eq!(hasty.failure.expect("why").code, codes::DEADLINE);
+    let took = hasty.usage.wall_ms;
+    assert!((300..5000).contains(&took), "neither limit alone ends it so early: {took}");
     swarm.shutdown().await;
 }
 

@@ -18,6 +18,7 @@ use crate::route::{Route, RunMark};
 use crate::skill::{SkillName, SkillRef, SkillState, SkillVersion};
 use crate::task::{Task, TaskSpec};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// What every decision is given: the present, the source of ids, who acts, and chance.
 #[derive(Clone)]
@@ -155,6 +156,8 @@ pub enum Write {
     /// A remembered text; the agent's oldest go when it is more than [`MemoryItem::MAX_ITEMS`] or
     /// [`MemoryItem::MAX_BYTES`] allow.
     PutMemory(MemoryItem),
+    /// A remembered text is forgotten; nothing happens if the agent has none of that id.
+    DeleteMemory(AgentId, Uuid),
     /// A value of ephemeral memory.
     PutScratch(ScratchItem),
     /// A value of ephemeral memory is forgotten.

@@ -3,6 +3,7 @@
 //! This module never looks at a message to decide anything. Called wherever a skill, a tool or the host can fail.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,6 +118,9 @@ pub struct Failure {
     /// The limit that ended the run, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitReached>,
+    /// What a program may read of it; at most [`Failure::MAX_DETAILS`] bytes of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -124,6 +128,8 @@ impl Failure {
     pub const MAX_CODE: usize = 64;
     /// Longest message in bytes.
     pub const MAX_MESSAGE: usize = 2048;
+    /// Longest details in bytes of JSON.
+    pub const MAX_DETAILS: usize = 4096;
 
     /// A failure; code and message are cut to their limits.
     pub fn new(kind: FailureKind, code: impl Into<String>, message: impl Into<String>) -> Self {
@@ -133,6 +139,7 @@ impl Failure {
             message: crate::text::truncated(message.into(), Self::MAX_MESSAGE),
             retry_after_ms: None,
             limit: None,
+            details: None,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod campaign;
 pub mod change;
 pub mod clock;
+pub mod contract;
 pub mod digest;
 pub mod effect;
 pub mod failpoint;

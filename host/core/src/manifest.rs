@@ -191,6 +191,8 @@ pub enum MemoryOp {
     Remember,
     /// Read.
     Recall,
+    /// Make room; since contract 0.2.
+    Forget,
 }
 
 /// An operation of the trends interface.
@@ -424,6 +426,12 @@ impl Manifest {
         }
         if self.skill.world == World::Judge && *capabilities != Capabilities::default() {
             return Err(ManifestError::new("capabilities", "a judge can reach nothing; remove the section"));
+        }
+        if capabilities.memory.contains(&MemoryOp::Forget) && self.skill.contract == "0.1" {
+            return Err(ManifestError::new(
+                "capabilities.memory",
+                "`forget` is there since contract 0.2, and skill.contract is \"0.1\"; leave it out, or build against 0.2",
+            ));
         }
         if capabilities.secrets.len() > 32 || capabilities.skills.len() > 32 {
             return Err(ManifestError::new("capabilities", "at most 32 secrets and 32 skills"));

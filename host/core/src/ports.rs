@@ -26,6 +26,7 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Truth
@@ -291,6 +292,8 @@ pub struct MemoryHit {
 pub trait MemoryIndex: Send + Sync {
     /// Adds or replaces an item.
     async fn put(&self, item: &MemoryItem) -> Result<(), PortError>;
+    /// Forgets an item of an agent; no error if there is none.
+    async fn forget(&self, agent: AgentId, item: Uuid) -> Result<(), PortError>;
     /// The agent's items nearest to a text, best first.
     async fn search(&self, agent: AgentId, text: &str, limit: usize) -> Result<Vec<MemoryHit>, PortError>;
 }
@@ -429,6 +432,8 @@ pub trait MemoryPort: Send + Sync {
     async fn remember(&self, ordinal: u32, text: &str, metadata: Value) -> Result<String, HostError>;
     /// The nearest items, best first.
     async fn recall(&self, query: &str, limit: u32) -> Result<Vec<MemoryHit>, HostError>;
+    /// Forgets an item; no error if there is none, or if the id is no id at all.
+    async fn forget(&self, id: &str) -> Result<(), HostError>;
 }
 
 /// Ephemeral memory.
@@ -465,16 +470,18 @@ pub struct Called {
     pub result: Result<Outcome, HostError>,
     /// The fuel it took, also when it failed: it comes out of the caller's.
     pub fuel: u64,
+    /// Milliseconds of wall time it took.
+    pub wall_ms: u64,
 }
 
 impl Called {
     /// The callee was not run.
     pub fn not_run(error: impl Into<HostError>) -> Self {
-        Self { result: Err(error.into()), fuel: 0 }
+        Self { result: Err(error.into()), fuel: 0, wall_ms: 0 }
     }
 }
 
-/// What is left for a callee.
+/// What a callee may use: what is left of its caller's, or what of that the caller gives it.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Until when.
@@ -601,6 +608,9 @@ impl MemoryPort for Deny {
     async fn recall(&self, _: &str, _: u32) -> Result<Vec<MemoryHit>, HostError> {
         denied("memory")
     }
+    async fn forget(&self, _: &str) -> Result<(), HostError> {
+        denied("memory")
+    }
 }
 
 #[async_trait]
@@ -629,7 +639,7 @@ impl TrendsPort for Deny {
 #[async_trait]
 impl SkillsPort for Deny {
     async fn call(&self, _: u32, name: &SkillName, _: Value, _: Budget) -> Called {
-        Called { result: denied(&format!("skill `{name}`")), fuel: 0 }
+        Called { result: denied(&format!("skill `{name}`")), fuel: 0, wall_ms: 0 }
     }
 }
 

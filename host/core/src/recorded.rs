@@ -11,6 +11,7 @@
 //! | `mcp.read-resource` | `{slot, uri}` | text |
 //! | `memory.remember` | `{text, metadata}` | id |
 //! | `memory.recall` | `{query, limit}` | `[{id, text, metadata, score}]` |
+//! | `memory.forget` | `{id}` | null |
 //! | `scratch.get` / `put` / `delete` | `{key}` / `{key, value}` / `{key}` | value or null / null / null |
 //! | `trends.observe` / `top` | `{topic, weight, source}` / `{window_seconds, limit}` | null / `[{topic, weight, count}]` |
 //! | `skills.call` | `{name, input}` | `{output, confidence, evidence}` |
@@ -230,6 +231,9 @@ impl MemoryPort for Recorded {
         };
         Ok(hits.into_iter().map(hit).collect())
     }
+    async fn forget(&self, id: &str) -> Result<(), HostError> {
+        self.take_nothing("memory.forget", &json!({ "id": id }))
+    }
 }
 
 #[async_trait]
@@ -258,7 +262,7 @@ impl TrendsPort for Recorded {
 #[async_trait]
 impl SkillsPort for Recorded {
     async fn call(&self, _: u32, name: &SkillName, input: Value, _: Budget) -> Called {
-        Called { result: self.take_as("skills.call", &json!({ "name": name, "input": input })), fuel: 0 }
+        Called { result: self.take_as("skills.call", &json!({ "name": name, "input": input })), fuel: 0, wall_ms: 0 }
     }
 }
 

@@ -96,6 +96,14 @@ impl MemoryIndex for LexicalMemory {
         Ok(())
     }
 
+    async fn forget(&self, agent: AgentId, item: Uuid) -> Result<(), PortError> {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memories) = agents.get_mut(&agent) {
+            memories.forget(item);
+        }
+        Ok(())
+    }
+
     async fn search(&self, agent: AgentId, text: &str, limit: usize) -> Result<Vec<MemoryHit>, PortError> {
         let query = chimera_core::text::truncated(text.to_owned(), crate::MAX_QUERY_BYTES);
         let embedding = self.embed(&query).await;

@@ -1,4 +1,4 @@
-//! The contract's interfaces, as a guest calls them: gate, budget, sizes, then the port.
+//! The contract's interfaces in their newest version, as a guest calls them: gate, budget, sizes, then the port.
 //!
 //! Every function here is the same walk; what differs is the wish, the limits that the WIT states and the port. None of
 //! them reaches a port except through [`Host::answer`](crate::state::Host). Called by guests.
@@ -7,8 +7,8 @@ use crate::admission::WITHIN_CALLER;
 use crate::answer::{Answered, Reach, json_size};
 use crate::codes as own;
 use crate::contract::{
-    Told, answer_to_guest, failure_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, trends,
-    types,
+    Told, answer_to_guest, failure_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, skills,
+    trends, types,
 };
 use crate::gate::Wish;
 use crate::state::{Host, State};
@@ -21,14 +21,14 @@ use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wasmtime::StoreContextMut;
 
 /// Most calls of one `call-tools`.
 const MAX_BATCH: usize = 16;
 /// Largest text that is remembered and largest scratch value, in bytes.
 const MAX_KEPT: usize = 64 << 10;
-/// Longest scratch key, topic and source, in bytes.
+/// Longest scratch key, topic, source and id, in bytes.
 const MAX_NAME: usize = 256;
 /// Most items that memory recalls.
 const MAX_RECALLED: u32 = 50;
@@ -247,6 +247,16 @@ impl memory::Host for State {
             .await?;
         Ok(hits.map(|hits| hits.into_iter().map(item_to_guest).collect()))
     }
+
+    async fn forget(&mut self, id: String) -> wasmtime::Result<Told<()>> {
+        let host = &mut self.host;
+        let pass = host.pass(Wish::Memory(MemoryOp::Forget))?;
+        told!(host.spend_call());
+        told!(check_size("the id", id.len(), MAX_NAME));
+        let request = json!({ "id": id });
+        let port = host.ports.memory.clone();
+        host.answer(pass, Reach::Acts, "memory.forget", &request, |_| async move { port.forget(&id).await }).await
+    }
 }
 
 fn item_to_guest(hit: MemoryHit) -> memory::Item {
@@ -368,12 +378,15 @@ impl progress::Host for State {
 
 impl types::Host for State {}
 
-/// What another skill returned and the fuel it took, as the journal has it: a failure costs its caller as much as an
+/// What another skill returned and what it took, as the journal has it: a failure costs its caller as much as an
 /// outcome, in a replayed run too.
 #[derive(Serialize, Deserialize)]
 struct Callee {
     returned: Result<Outcome, Failure>,
     fuel: u64,
+    /// Journals of before there was anybody to tell have none.
+    #[serde(default)]
+    time_ms: u64,
 }
 
 impl Callee {
@@ -385,7 +398,7 @@ impl Callee {
     /// # Errors
     /// What ends the caller's run.
     fn of(called: Called, max: usize) -> Result<Self, HostError> {
-        let Called { result, fuel } = called;
+        let Called { result, fuel, wall_ms: time_ms } = called;
         let returned = match result {
             Ok(outcome) => {
                 let size = json_size(&outcome) + Self::FRAME;
@@ -399,7 +412,7 @@ impl Callee {
             Err(HostError::Failure(failure)) if failure.kind != FailureKind::Security => Err(failure),
             Err(ends) => return Err(ends),
         };
-        Ok(Self { returned, fuel })
+        Ok(Self { returned, fuel, time_ms })
     }
 }
 
@@ -408,22 +421,40 @@ pub(crate) async fn call_skill(
     mut store: StoreContextMut<'_, State>,
     name: String,
     input: String,
-) -> wasmtime::Result<Told<types::Outcome>> {
+    given: Option<skills::Budget>,
+) -> wasmtime::Result<Told<skills::Answer>> {
     let left = store.get_fuel()?;
     let host = &mut store.data_mut().host;
     let pass = host.pass(Wish::Skill(&name))?;
     told!(host.spend_call());
     let input = told!(parse_json("the input", &input, Most::payload(host.payload_bytes)));
     let callee: SkillName = told!(name.parse().map_err(|e| refused(own::ARGUMENT_INVALID, format!("{e}"))));
-    let request = json!({ "name": name, "input": input });
-    let budget = Budget { deadline: host.deadline, fuel: left };
+    let mut request = json!({ "name": name, "input": input });
+    // A call without a budget is the same call in every version of the contract, and in their journals.
+    if let Some(skills::Budget { time_ms, fuel }) =
+        given.filter(|given| given.time_ms.is_some() || given.fuel.is_some())
+    {
+        request["budget"] = json!({ "time-ms": time_ms, "fuel": fuel });
+    }
+    let budget = budget_of(given, host.deadline, left);
     let (port, max) = (host.ports.skills.clone(), host.payload_bytes);
     let called: Told<Callee> = host
         .answer(pass, Reach::Acts, "skills.call", &request, |ordinal| {
             WITHIN_CALLER.scope((), async move { Callee::of(port.call(ordinal, &callee, input, budget).await, max) })
         })
         .await?;
-    let Callee { returned, fuel } = told!(called);
+    let Callee { returned, fuel, time_ms } = told!(called);
     store.set_fuel(left.saturating_sub(fuel))?;
-    Ok(returned.map(outcome_to_guest).map_err(failure_to_guest))
+    let answer = |outcome| skills::Answer { outcome: outcome_to_guest(outcome), time_ms, fuel };
+    Ok(returned.map(answer).map_err(failure_to_guest))
+}
+
+/// What a callee may use: what its caller gives it, and never more than the caller has.
+fn budget_of(given: Option<skills::Budget>, deadline: Instant, fuel: u64) -> Budget {
+    let (given_ms, given_fuel) = given.map_or((None, None), |given| (given.time_ms, given.fuel));
+    let until = given_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
+    Budget {
+        deadline: until.map_or(deadline, |until| until.min(deadline)),
+        fuel: given_fuel.map_or(fuel, |given| given.min(fuel)),
+    }
 }

@@ -4,8 +4,8 @@
 //! journal and no report. The same engine, pool, machine code and call, in the same process. Its one host function,
 //! `mcp.call-tool`, waits for a gate, so that guests can be parked. Called by `chimera bench`.
 
-use crate::contract::skill::SkillPre;
-use crate::contract::{Told, mcp, types};
+// The version that the SDK builds against, and so the benchmarks' guests.
+use crate::contract::v0_1::{SkillPre, Told, mcp, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
 use std::sync::Arc;

@@ -86,6 +86,7 @@ impl fmt::Display for Wish<'_> {
             }
             Self::Memory(MemoryOp::Remember) => f.write_str("`memory.remember`"),
             Self::Memory(MemoryOp::Recall) => f.write_str("`memory.recall`"),
+            Self::Memory(MemoryOp::Forget) => f.write_str("`memory.forget`"),
             Self::Scratch => f.write_str("`scratch`"),
             Self::Trends(TrendsOp::Observe) => f.write_str("`trends.observe`"),
             Self::Trends(TrendsOp::Top) => f.write_str("`trends.top`"),
@@ -135,6 +136,7 @@ mod tests {
             Wish::CallTool { slot: "wallet", tool: "search" },
             Wish::ReadResource { slot: "social", uri: "a://c" },
             Wish::Memory(MemoryOp::Remember),
+            Wish::Memory(MemoryOp::Forget),
             Wish::Scratch,
             Wish::Trends(TrendsOp::Observe),
             Wish::Secret("other"),

@@ -1,14 +1,13 @@
-//! What guests are linked with: one linker a world, made once.
+//! What guests are linked with: one linker a world, made once, for all versions of the contract.
 //!
 //! World `skill` gets the contract's interfaces, world `judge` only `progress`; both get the WASI that guests of every
 //! language import, with environment, arguments, terminals and files linked but empty. Sockets and HTTP are never linked.
 //! Called once, by [`crate::Sandbox::new`].
 
-use crate::calls::call_skill;
-use crate::contract::{VERSION, mcp, memory, progress, scratch, secrets, trends};
+use crate::contract;
 use crate::state::State;
+use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, StoreContextMut};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
@@ -23,19 +22,9 @@ impl Linkers {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         let mut judge = Linker::new(engine);
         add_wasi(&mut judge)?;
-        progress::add_to_linker::<State, Itself>(&mut judge, |state| state)?;
+        contract::link_judge(&mut judge)?;
         let mut skill = judge.clone();
-        mcp::add_to_linker::<State, Itself>(&mut skill, |state| state)?;
-        memory::add_to_linker::<State, Itself>(&mut skill, |state| state)?;
-        scratch::add_to_linker::<State, Itself>(&mut skill, |state| state)?;
-        trends::add_to_linker::<State, Itself>(&mut skill, |state| state)?;
-        secrets::add_to_linker::<State, Itself>(&mut skill, |state| state)?;
-        skill.instance(&format!("chimera:skill/skills@{VERSION}"))?.func_wrap_async(
-            "call",
-            |store: StoreContextMut<'_, State>, (name, input): (String, String)| {
-                Box::new(async move { Ok((call_skill(store, name, input).await?,)) })
-            },
-        )?;
+        contract::link_skill(&mut skill)?;
         Ok(Self { skill, judge })
     }
 }

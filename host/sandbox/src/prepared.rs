@@ -3,12 +3,11 @@
 //! Making one checks that the component exports a served world and imports nothing else than what is linked. It holds no
 //! state of any run. Made by [`crate::Sandbox::prepare`], used by its runs.
 
-use crate::contract::VERSION;
-use crate::contract::judge::JudgePre;
-use crate::contract::skill::SkillPre;
+use crate::contract::{Contract, Judge, Skill};
 use crate::link::Linkers;
 use crate::resident::Uses;
 use crate::state::State;
+use chimera_core::contract::{PACKAGE, served_versions};
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::manifest::World;
@@ -21,6 +20,7 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 pub struct Prepared {
     digest: Digest,
     imports: Vec<String>,
+    contract: Contract,
     pub(crate) exports: Exports,
     pub(crate) describe: Option<ComponentExportIndex>,
     /// Places in the pool that one run takes.
@@ -32,8 +32,8 @@ pub struct Prepared {
 
 /// What a component exports.
 pub(crate) enum Exports {
-    Skill(SkillPre<State>),
-    Judge(JudgePre<State>),
+    Skill(Skill),
+    Judge(Judge),
 }
 
 impl Prepared {
@@ -47,15 +47,16 @@ impl Prepared {
         let names = |name: &str| printable(&truncated(name.to_owned(), 200));
         let imports: Vec<String> = ty.imports(engine).map(|(name, _)| names(name)).collect();
         let exported: Vec<String> = ty.exports(engine).map(|(name, _)| names(name)).collect();
-        let exports = link(linkers, component, &imports, &exported)?;
+        let contract = contract_of(&imports, &exported)?;
+        let exports = link(linkers, component, contract, &imports, &exported)?;
         let describe = component
-            .get_export_index(None, format!("chimera:skill/describe@{VERSION}"))
+            .get_export_index(None, contract.name("describe"))
             .and_then(|interface| component.get_export_index(Some(&interface), "describe"));
         // A component with modules among its imports or exports has none that are known; none is served.
         let weight = component.resources_required().map_or(1, |required| required.num_memories.max(1));
         let image = component.image_range();
         let code_bytes = (image.end as usize).saturating_sub(image.start as usize) as u64;
-        Ok(Self { digest, imports, exports, describe, weight, code_bytes, uses: Uses::new() })
+        Ok(Self { digest, imports, contract, exports, describe, weight, code_bytes, uses: Uses::new() })
     }
 
     /// The digest of the component's bytes.
@@ -74,6 +75,11 @@ impl Prepared {
             Exports::Skill(_) => World::Skill,
             Exports::Judge(_) => World::Judge,
         }
+    }
+
+    /// The version of the contract that it is built against, such as `0.1.0`.
+    pub fn contract(&self) -> &'static str {
+        self.contract.version()
     }
 
     /// The full names of the interfaces that the component imports, such as `chimera:skill/mcp@0.1.0`.
@@ -104,38 +110,72 @@ impl fmt::Debug for Prepared {
         f.debug_struct("Prepared")
             .field("digest", &self.digest)
             .field("world", &self.world())
+            .field("contract", &self.contract())
             .field("imports", &self.imports)
             .finish_non_exhaustive()
     }
 }
 
-fn link(linkers: &Linkers, component: &Component, imports: &[String], exported: &[String]) -> Result<Exports, Failure> {
-    let has = |interface: &str| exported.iter().any(|name| *name == format!("chimera:skill/{interface}@{VERSION}"));
-    if has("runner") {
+/// The one version of the contract that all of its names have.
+fn contract_of(imports: &[String], exported: &[String]) -> Result<Contract, Failure> {
+    let mut found: Option<(&str, Contract)> = None;
+    for name in exported.iter().chain(imports) {
+        let Some(interface) = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        let version = interface.split_once('@').map_or("", |(_, version)| version);
+        let Some(contract) = Contract::of(version) else {
+            let served = served_versions();
+            return Err(failure(format!(
+                "the component uses `{name}`; this host serves the versions {served} of the contract: build it against \
+                 one of them"
+            )));
+        };
+        match found {
+            Some((first, other)) if other != contract => {
+                return Err(failure(format!(
+                    "the component uses `{first}` and `{name}`, two versions of the contract; build all of it against \
+                     one of {}",
+                    served_versions()
+                )));
+            }
+            _ => _ = found.get_or_insert((name, contract)),
+        }
+    }
+    found.map(|(_, contract)| contract).ok_or_else(no_world)
+}
+
+fn no_world() -> Failure {
+    failure(format!(
+        "the component exports neither `{PACKAGE}/runner` (a skill) nor `{PACKAGE}/evaluator` (a judge) of one of the \
+         versions {} of the contract",
+        served_versions()
+    ))
+}
+
+fn link(
+    linkers: &Linkers,
+    component: &Component,
+    contract: Contract,
+    imports: &[String],
+    exported: &[String],
+) -> Result<Exports, Failure> {
+    if exported.contains(&contract.name("runner")) {
         let instance = linkers.skill.instantiate_pre(component).map_err(|e| not_linkable(imports, &e))?;
-        return SkillPre::new(instance).map(Exports::Skill).map_err(|e| not_exported("skill", &e));
+        return Skill::new(contract, instance).map(Exports::Skill).map_err(|e| not_exported("skill", contract, &e));
     }
-    if has("evaluator") {
+    if exported.contains(&contract.name("evaluator")) {
         let instance = linkers.judge.instantiate_pre(component).map_err(|e| not_linkable(imports, &e))?;
-        return JudgePre::new(instance).map(Exports::Judge).map_err(|e| not_exported("judge", &e));
+        return Judge::new(contract, instance).map(Exports::Judge).map_err(|e| not_exported("judge", contract, &e));
     }
-    let found = exported.iter().find(|name| name.starts_with("chimera:skill/"));
-    let message = match found {
-        Some(other) => format!("the component exports `{other}`; this host serves version {VERSION} of the contract"),
-        None => format!(
-            "the component exports neither `chimera:skill/runner@{VERSION}` (a skill) nor \
-             `chimera:skill/evaluator@{VERSION}` (a judge)"
-        ),
-    };
-    Err(failure(message))
+    Err(no_world())
 }
 
 fn failure(message: String) -> Failure {
     Failure::new(FailureKind::Permanent, codes::LINK, message)
 }
 
-fn not_exported(world: &str, error: &wasmtime::Error) -> Failure {
-    failure(format!("the component does not fit the world `{world}` of the contract {VERSION}: {error:#}"))
+fn not_exported(world: &str, contract: Contract, error: &wasmtime::Error) -> Failure {
+    let version = contract.version();
+    failure(format!("the component does not fit the world `{world}` of the contract {version}: {error:#}"))
 }
 
 fn not_linkable(imports: &[String], error: &wasmtime::Error) -> Failure {

@@ -6,7 +6,7 @@
 
 use crate::admission::{self, until};
 use crate::codes as own;
-use crate::contract::{evaluator, failure_from_guest, opinion, types};
+use crate::contract::{evaluator, failure_from_guest, limits_to_guest, opinion, types};
 use crate::engine::MAX_WASM_STACK;
 use crate::gate::Gate;
 use crate::limiter::{Limiter, MAX_INSTANCES};
@@ -80,6 +80,8 @@ pub struct RunReport {
 pub struct Tape {
     /// The component that was run when it was recorded; the one that is run now may be another.
     pub skill: Digest,
+    /// The limits that it was told it had.
+    pub limits: Limits,
     /// What it was answered.
     pub entries: Vec<JournalEntry>,
 }
@@ -199,6 +201,10 @@ impl Sandbox {
                 "the component is a judge and cannot be run as a skill",
             ));
         }
+        let told = match &past {
+            Past::Journal => &request.limits,
+            Past::Tape(tape) => &tape.limits,
+        };
         let call = Call {
             skill,
             export: Export::Run(types::Task {
@@ -206,6 +212,7 @@ impl Sandbox {
                 campaign: request.campaign,
                 input,
                 time_left_ms: 0,
+                limits: limits_to_guest(told),
             }),
             gate: Gate::Manifest(request.manifest),
             limits: request.limits,
@@ -456,15 +463,12 @@ async fn call_guest(
     time_left_ms: u64,
 ) -> wasmtime::Result<Returned> {
     match (export, &skill.exports) {
-        (Export::Run(task), Exports::Skill(pre)) => {
-            let task = types::Task { time_left_ms, ..task };
-            let guest = pre.instantiate_async(&mut *store).await?;
-            let result = guest.chimera_skill_runner().call_run(store, &task).await?;
+        (Export::Run(task), Exports::Skill(skill)) => {
+            let result = skill.run(store, types::Task { time_left_ms, ..task }).await?;
             Ok(result.map_or_else(Returned::Failure, Returned::Outcome))
         }
-        (Export::Evaluate(case), Exports::Judge(pre)) => {
-            let guest = pre.instantiate_async(&mut *store).await?;
-            let result = guest.chimera_skill_evaluator().call_evaluate(store, &case).await?;
+        (Export::Evaluate(case), Exports::Judge(judge)) => {
+            let result = judge.evaluate(store, case).await?;
             Ok(result.map_or_else(Returned::Failure, Returned::Verdict))
         }
         (Export::Describe, _) => {

@@ -373,7 +373,7 @@ impl SkillsPort for Callee {
             Some(code) => Err(Failure::new(FailureKind::Permanent, code.as_str().unwrap(), "no").into()),
             None => Ok(Outcome { output: input, confidence: 1.0, evidence: vec!["because".to_owned()] }),
         };
-        Called { result, fuel: 1_000_000 }
+        Called { result, fuel: 1_000_000, wall_ms: 1 }
     }
 }
 
@@ -573,7 +573,7 @@ async fn recorded(sandbox: &Sandbox, wasm: &[u8], input: Value) -> (Tape, RunRep
     let report = sandbox.run(&prepared, request(input, Limits::default()), ports(&tools, &journal)).await;
     let mut entries = journal.entries();
     entries.extend(report.unwritten.entries());
-    (Tape { skill: prepared.digest(), entries }, report)
+    (Tape { skill: prepared.digest(), limits: Limits::default(), entries }, report)
 }
 
 #[tokio::test]

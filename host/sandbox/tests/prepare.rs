@@ -163,7 +163,7 @@ async fn what_cannot_be_linked_is_named() {
     let stranger = component("stranger", "", r#"(func (export "acme:private/secret-door@1.0.0#open"))"#);
     let (code, message) = refusal(&sandbox, &stranger).await;
     assert_eq!(code, codes::LINK);
-    assert!(message.contains("chimera:skill/runner@0.1.0"), "{message}");
+    assert!(message.contains("chimera:skill/runner"), "{message}");
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve, WorldId};
 
 /// The text of the contract.
 pub const CONTRACT: &str = include_str!("../../../wit/chimera-skill-0.1.0/skill.wit");
+/// The text of its next version.
+pub const CONTRACT_0_2: &str = include_str!("../../../wit/chimera-skill-0.2.0/skill.wit");
 
 /// The contract, and what other packages a test needs, with a world of this body.
 fn resolve(contract: &str, world: &str, more: &[&str]) -> (Resolve, WorldId) {

@@ -47,9 +47,10 @@ pub(crate) struct Callees {
 #[async_trait]
 impl SkillsPort for Callees {
     async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
+        let started = Instant::now();
         let mut fuel = 0;
         let result = self.run_callee(ordinal, name, input, budget, &mut fuel).await;
-        Called { result, fuel }
+        Called { result, fuel, wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }
     }
 }
 

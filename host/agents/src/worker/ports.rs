@@ -165,6 +165,16 @@ impl MemoryPort for TruthPorts {
         let limit = limit.min(MAX_RECALL) as usize;
         Ok(self.memory.search(self.run.agent, query, limit).await?)
     }
+
+    async fn forget(&self, id: &str) -> Result<(), HostError> {
+        // No item has an id of another form.
+        let Ok(id) = Uuid::try_parse(id) else { return Ok(()) };
+        self.write(Write::DeleteMemory(self.run.agent, id)).await?;
+        if let Err(error) = self.memory.forget(self.run.agent, id).await {
+            tracing::warn!(%error, "a memory is forgotten but is found until the index is rebuilt");
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -51,6 +51,27 @@ async fn a_call_repeated_after_a_crash_writes_once() {
 }
 
 #[tokio::test]
+async fn what_is_forgotten_is_gone_from_the_truth_and_the_index_and_nobody_elses_is() {
+    let (house, ports) = ports().await;
+    let other = TruthPorts {
+        run: RunIdentity { agent: agent_of(&"acme/other".parse().expect("a name")), ..ports.run.clone() },
+        ..ports.clone()
+    };
+    let kept = ports.remember(3, "the river rises", json!({})).await.expect("remembered");
+    let gone = ports.remember(4, "the river falls", json!({})).await.expect("remembered");
+    let others = other.remember(5, "the river is theirs", json!({})).await.expect("remembered");
+    for id in [&gone, &gone, &others, "no id at all"] {
+        ports.forget(id).await.expect("forgotten, or never there");
+    }
+    let found = |hits: Vec<MemoryHit>| hits.iter().map(|hit| hit.item.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(found(ports.recall("river", 50).await.expect("recalled")), [kept]);
+    assert_eq!(found(other.recall("river", 50).await.expect("recalled")), [others]);
+    assert_eq!(house.store.memory(None).await.expect("read").len(), 2);
+    fence_off(&house).await;
+    assert!(ports.forget(&gone).await.is_err(), "a run that was fenced off forgets nothing");
+}
+
+#[tokio::test]
 async fn a_run_that_was_fenced_off_writes_nothing() {
     let (house, ports) = ports().await;
     ports.append(vec![entry(0)]).await.expect("journalled");

@@ -198,7 +198,8 @@ impl Replayer {
         check_value(&manifest.io.input, &spec.input, deadline)
             .await
             .map_err(|unfit| AgentError::unfit(unfit, "the task's input does not fit this component"))?;
-        let mut limits = within(spec.limits, manifest.limits);
+        let told = within(spec.limits, manifest.limits);
+        let mut limits = told;
         if was_late(&recorded.end) {
             // No clock ends a replay. It is let go on exactly as far as the run got by itself.
             limits.fuel = limits.fuel.min(recorded.end.usage.fuel);
@@ -211,7 +212,7 @@ impl Replayer {
             manifest: manifest.clone(),
             deadline,
         };
-        let tape = Tape { skill: spec.skill.digest, entries: recorded.entries.clone() };
+        let tape = Tape { skill: spec.skill.digest, limits: told, entries: recorded.entries.clone() };
         let report = self.sandbox.replay(prepared, request, tape).await;
         match &report.end {
             // The replay's own trouble says nothing of the task.

@@ -31,6 +31,7 @@ world guest {
     import wasi:sockets/fake@0.2.6;
     import acme:private/secret-door@1.0.0;
     import chimera:skill/mcp@0.1.0;
+    import chimera:skill/memory@0.1.0;
     import chimera:skill/scratch@0.1.0;
     import chimera:skill/skills@0.1.0;
     import chimera:skill/trends@0.1.0;
@@ -119,11 +120,50 @@ pub fn component(world: &str, imports: &str, definitions: &str) -> Vec<u8> {
 
 /// A component that starts with this many pages of memory.
 pub fn component_with_memory(pages: u32, world: &str, imports: &str, definitions: &str) -> Vec<u8> {
+    encode(&[contract("0.1.0")], WASI, pages, world, imports, definitions)
+}
+
+/// The same component, built against another version of the contract.
+pub fn component_against(version: &str, world: &str, imports: &str, definitions: &str) -> Vec<u8> {
+    let against = |text: &str| {
+        // Every version after the first tells its guests their limits.
+        let run = RUN.replace("(param $left i64)", LIMITS);
+        let text = if version == "0.1.0" { text.to_owned() } else { text.replace(RUN, &run) };
+        text.replace("@0.1.0", &format!("@{version}"))
+    };
+    encode(&[contract(version)], &against(WASI), 4, world, &against(imports), &against(definitions))
+}
+
+/// The time that is left and the limits, as `run` is told them since 0.2.
+const LIMITS: &str = "(param $left i64) (param $limit_ms i64) (param $limit_fuel i64) (param i32 i32 i32)";
+
+/// A component that imports one version of the contract and exports another.
+pub fn mixed() -> Vec<u8> {
+    let wit =
+        "package test:guest; world guest { import chimera:skill/secrets@0.1.0; export chimera:skill/runner@0.2.0; }";
+    let imports = r#"(import "chimera:skill/secrets@0.1.0" "exists" (func (param i32 i32) (result i32)))"#;
+    let run = RUN.replace("@0.1.0", "@0.2.0").replace("(param $left i64)", LIMITS);
+    let contracts = [contract("0.1.0"), contract("0.2.0")];
+    encode(&contracts, wit, 4, "guest", imports, &format!("{run} unreachable)"))
+}
+
+/// The text of a version of the contract; of one that there is not, that of the newest.
+fn contract(version: &str) -> String {
+    let newest = "0.2.0";
+    let folder = if version == "0.1.0" { version } else { newest };
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let text = std::fs::read_to_string(wit.join(format!("chimera-skill-{folder}/skill.wit"))).unwrap();
+    text.replace(&format!("package chimera:skill@{folder}"), &format!("package chimera:skill@{version}"))
+}
+
+fn encode(contracts: &[String], wit: &str, pages: u32, world: &str, imports: &str, definitions: &str) -> Vec<u8> {
     let memory = format!(r#"(memory (export "memory") {pages})"#);
     let mut core = wat::parse_str(format!("(module {imports} {memory} {PRELUDE} {definitions})")).unwrap();
     let mut resolve = Resolve::default();
-    resolve.push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/chimera-skill-0.1.0")).unwrap();
-    let package = resolve.push_str("test.wit", WASI).unwrap();
+    for (number, contract) in contracts.iter().enumerate() {
+        resolve.push_str(format!("contract{number}.wit"), contract).unwrap();
+    }
+    let package = resolve.push_str("test.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).unwrap();
     ComponentEncoder::default().module(&core).unwrap().validate(true).encode().unwrap()
@@ -175,7 +215,9 @@ pub fn manifest() -> Arc<Manifest> {
 pub fn manifest_with(capabilities: Value) -> Arc<Manifest> {
     let value = json!({
         "manifest": 1,
-        "skill": {"name": "acme/x", "version": "0.1.0", "summary": "x", "license": "MIT", "effects": "write"},
+        // The newest contract: it may declare whatever there is.
+        "skill": {"name": "acme/x", "version": "0.1.0", "summary": "x", "license": "MIT", "effects": "write",
+            "contract": "0.2"},
         "io": {"input": {}, "output": {}},
         "capabilities": capabilities,
     });

@@ -76,6 +76,10 @@ async fn apply_one(db: &mut SqliteConnection, write: &Write) -> PortResult<()> {
         Write::TouchAgent(id, at) => touch_agent(db, *id, *at).await,
         Write::PutToken(token) => put_token(db, token).await,
         Write::PutMemory(item) => put_memory(db, item).await,
+        Write::DeleteMemory(agent, id) => {
+            let forget = query("DELETE FROM agent_memory WHERE agent_id = ? AND id = ?");
+            execute(db, forget.bind(agent.to_string()).bind(id.to_string())).await.map(drop)
+        }
         Write::PutScratch(item) => put_scratch(db, item).await,
         Write::DeleteScratch(agent, key) => {
             let forget = query("DELETE FROM ephemeral_memory WHERE agent_id = ? AND key = ?");

@@ -333,6 +333,15 @@ pub async fn full_memory_forgets_the_oldest(store: Arc<dyn Truth>) {
     let found = kept(agent).await;
     assert_eq!((found.len(), &found[0], found.last()), (MemoryItem::MAX_ITEMS, &items[1], Some(&newest)));
 
+    // What is forgotten is gone, and nothing of anybody else's; twice is once.
+    let gone = items.remove(3);
+    for _ in 0..2 {
+        let forget = [Write::DeleteMemory(agent, gone.id), Write::DeleteMemory(agent, others.id)];
+        let _ = store.commit(writes(forget)).await.unwrap();
+    }
+    let found = kept(agent).await;
+    assert_eq!((found.len(), &found[1], found.contains(&gone)), (MemoryItem::MAX_ITEMS - 1, &items[2], false));
+
     // One large item pushes out as many as it needs, and never itself, whatever the clock said.
     let large = remembered(agent, -1, MemoryItem::MAX_BYTES - 1000);
     let _ = store.commit(writes([Write::PutMemory(large.clone())])).await.unwrap();
