@@ -60,15 +60,20 @@ pub fn component(text: &str) -> Result<Vec<u8>> {
     if is_whole {
         return Ok(wat::parse_str(text)?);
     }
-    guest(&module(&fields))
+    guest(&wat::parse_str(module(&fields))?)
 }
 
-/// A component of the contract's world, of a core module in text.
+/// The text of a whole module around these fields.
+pub fn module_of(text: &str) -> String {
+    module(&fields(text))
+}
+
+/// A component of the contract's world, of a core module.
 ///
 /// # Errors
 /// When the module does not fit the world.
-pub fn guest(module: &str) -> Result<Vec<u8>> {
-    let mut core = wat::parse_str(module)?;
+pub fn guest(module: &[u8]) -> Result<Vec<u8>> {
+    let mut core = module.to_vec();
     let mut resolve = Resolve::default();
     resolve.push_path(chimera_tests::root().join("wit/chimera-skill-0.1.0"))?;
     let wit = std::fs::read_to_string(folder().join("world.wit"))?;
@@ -83,7 +88,9 @@ fn module(fields: &[&str]) -> String {
     let starts = |prefix: &str| fields.iter().any(|field| field.starts_with(prefix));
     let has = |what: &str| fields.iter().any(|field| field.contains(what));
     let (imports, rest): (Vec<&str>, Vec<&str>) = fields.iter().partition(|field| field.starts_with("(import"));
-    let mut module = format!("(module {}", imports.join("\n"));
+    // Types first: a guest that is lengthened counts on their numbers.
+    let (types, rest): (Vec<&str>, Vec<&str>) = rest.into_iter().partition(|field| field.starts_with("(type"));
+    let mut module = format!("(module {} {}", types.join("\n"), imports.join("\n"));
     if !starts("(memory") {
         module.push_str(MEMORY);
     }

@@ -1,9 +1,9 @@
 //! Every attack by name, with what its manifest allows it and what must become of it.
 //!
-//! A name is the file `NAME.wat` beside this one. The table decides nothing. Read by
+//! A name is the file `NAME.wat` beside this one, or a generator in [`super::bombs`]. The table decides nothing. Read by
 //! `tests/hostile.rs`.
 
-use super::build;
+use super::{bombs, build};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ pub enum Expected {
     Failed { kind: &'static str, codes: &'static [&'static str], limit: Option<&'static str> },
     /// A human is asked, after a failure with this kind and code.
     Asked { kind: &'static str, code: &'static str },
+    /// It is too much for admission or the compiler, or becomes a skill that does no harm: within the time that both have.
+    Bounded(&'static [&'static str]),
     /// It failed as it may, and is tried again within the hour.
     Retried,
     /// What it tries comes to nothing, and its task goes well.
@@ -29,6 +31,10 @@ pub enum Expected {
 pub enum Origin {
     /// `NAME.wat`.
     Text,
+    /// A function: what would be too large for a file, or is no component. Without a manifest.
+    Made(fn() -> Result<Vec<u8>>),
+    /// A function: the whole of it, whatever is in it for a manifest.
+    Whole(fn() -> Result<Vec<u8>>),
 }
 
 /// One attack.
@@ -59,10 +65,17 @@ impl Attack {
                 let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
                 build::component(&text).with_context(|| format!("building {}", self.name))?
             }
+            Origin::Made(make) => make().with_context(|| format!("making {}", self.name))?,
+            Origin::Whole(make) => return make().with_context(|| format!("making {}", self.name)),
         };
         let manifest = build::manifest(self.name, &self.capabilities, &self.limits);
         build::embed(&mut bytes, manifest.to_string().as_bytes());
         Ok(bytes)
+    }
+
+    fn with(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     fn capabilities(mut self, capabilities: Value) -> Self {
@@ -122,6 +135,8 @@ fn late(name: &'static str) -> Attack {
 /// All attacks.
 pub fn attacks() -> Vec<Attack> {
     [
+        // First, because they take longest; and what of them is kept is forgotten over the others.
+        compile_bombs(),
         fuel_and_time(),
         memory_and_tables(),
         stack_and_handles(),
@@ -133,6 +148,8 @@ pub fn attacks() -> Vec<Attack> {
         canonical_abi(),
         imports_and_exports(),
         features(),
+        component_bombs(),
+        manifests_and_bytes(),
     ]
     .into_iter()
     .flatten()
@@ -191,13 +208,13 @@ fn output_and_logs() -> Vec<Attack> {
     vec![
         reaches("random-at-once", "random", LIMIT),
         reaches("random-in-total", "random", LIMIT),
-        fails("random-word-by-word", &["limit-reached", "deadline-exceeded"]),
-        attack("stdout-lines", Expected::Slow),
-        attack("stdout-one-line", Expected::Slow),
+        fails("random-word-by-word", &["limit-reached", "deadline-exceeded"]).limits(json!({ "time_ms": 2_000 })),
+        attack("stdout-lines", Expected::Slow).limits(json!({ "time_ms": 4_000 })),
+        attack("stdout-one-line", Expected::Slow).limits(json!({ "time_ms": 4_000 })),
         harmless("stdout-garbage"),
         fails("stdout-beyond-permit", TRAP),
         fails("stdout-zeroes", TRAP),
-        attack("log-flood", Expected::Slow),
+        attack("log-flood", Expected::Slow).limits(json!({ "time_ms": 4_000 })),
         harmless("progress-flood"),
     ]
 }
@@ -210,6 +227,7 @@ fn surroundings() -> Vec<Attack> {
         fails("exit-well", TRAP),
         fails("exit-badly", TRAP),
         harmless("clock-tampering"),
+        harmless("winch-table"),
         harmless("reuse-memory").runs(20),
         harmless("reuse-table").runs(20),
     ]
@@ -346,4 +364,61 @@ fn features() -> Vec<Attack> {
     .into_iter()
     .map(|name| refused(name, &["invalid-component"]))
     .collect()
+}
+
+/// Large to compile: refused at a limit, or compiled within it.
+fn compile_bombs() -> Vec<Attack> {
+    let bomb = |name, make| attack(name, Expected::Bounded(&["compile-failed", "size-limit"])).with(Origin::Made(make));
+    vec![
+        bomb("bomb-one-function", bombs::one_function),
+        bomb("bomb-locals", bombs::locals),
+        bomb("bomb-functions", bombs::functions),
+        bomb("bomb-data", bombs::data),
+        bomb("bomb-data-segments", bombs::data_segments),
+        bomb("bomb-elements", bombs::elements),
+        bomb("bomb-types", bombs::types),
+        bomb("bomb-globals", bombs::globals),
+    ]
+}
+
+fn component_bombs() -> Vec<Attack> {
+    let made = |attack: Attack, make| attack.with(Origin::Made(make));
+    const TOO_MUCH: &[&str] = &["compile-failed", "invalid-component", "size-limit"];
+    vec![
+        made(refused("bomb-type-size", TOO_MUCH), bombs::type_size),
+        made(refused("bomb-type-depth", TOO_MUCH), bombs::type_depth),
+        made(refused("bomb-component-depth", TOO_MUCH), bombs::component_depth),
+        made(refused("bomb-instances-doubled", TOO_MUCH), bombs::instances_doubled),
+        made(refused("bomb-instances-some", TOO_MUCH), bombs::instances_some),
+        made(refused("bomb-instances-many", TOO_MUCH), bombs::instances_many),
+        made(reaches("memory-several", "memory", MEMORY), bombs::memories),
+        made(refused("memory-many", TOO_MUCH), bombs::memories_many),
+        made(fails("abi-transcoding", TRAP), bombs::transcoding),
+        made(refused("bomb-imports", &["export-missing"]), bombs::imports),
+        made(refused("bomb-exports", &["export-missing"]), bombs::exports),
+        made(refused("bomb-long-name", &["export-missing"]), bombs::long_name),
+        made(attack("bomb-custom-sections", Expected::Bounded(&["size-limit"])), bombs::custom_sections),
+    ]
+}
+
+fn manifests_and_bytes() -> Vec<Attack> {
+    let whole = |name, rules, make| refused(name, rules).with(Origin::Whole(make));
+    const INVALID: &[&str] = &["manifest-invalid"];
+    const NOTHING: &[&str] = &["not-a-component"];
+    vec![
+        whole("manifest-twice", &["manifest-duplicate"], bombs::manifest_twice),
+        whole("manifest-missing", &["manifest-missing"], bombs::manifest_missing),
+        whole("manifest-inside", &["manifest-missing"], bombs::manifest_inside),
+        whole("manifest-oversize", INVALID, bombs::manifest_oversize),
+        whole("manifest-not-utf8", INVALID, bombs::manifest_not_utf8),
+        whole("manifest-not-json", INVALID, bombs::manifest_not_json),
+        whole("manifest-deep", INVALID, bombs::manifest_deep),
+        whole("manifest-greedy", INVALID, bombs::manifest_greedy),
+        whole("manifest-path", INVALID, bombs::manifest_path),
+        whole("bytes-too-many", &["size-limit"], bombs::too_big),
+        whole("bytes-truncated", &["invalid-component"], bombs::truncated),
+        whole("bytes-lying-section", &["invalid-component"], bombs::lying_section),
+        whole("bytes-empty", NOTHING, bombs::empty),
+        whole("bytes-machine-code", NOTHING, bombs::elf),
+    ]
 }

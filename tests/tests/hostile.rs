@@ -8,10 +8,10 @@ mod hostile;
 
 use anyhow::{Context, Result, ensure};
 use chimera_tests::campaign::{list, text};
-use chimera_tests::{Server, guest};
+use chimera_tests::{PATIENCE, Server, guest, is_full};
 use futures::StreamExt as _;
 use hostile::health::Health;
-use hostile::{Attack, Expected, attacks, build};
+use hostile::{Attack, Expected, attacks, bombs, build};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const TIME_LIMIT_MS: u64 = 3_000;
 const OVERHEAD: Duration = Duration::from_secs(2);
 /// How much more memory the host may hold afterwards.
 const MEMORY_SLACK: u64 = 64 << 20;
+
+/// One test at a time: they measure.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A mode, and how its task must end: state, failure kind, one of these codes.
 const MODES: [(&str, &str, &str, &[&str]); 13] = [
@@ -62,6 +65,7 @@ async fn run(server: &Server, mode: &str) -> Result<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_hostile_skill_ends_within_its_limit_and_harms_nobody() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let data = tempfile::tempdir()?;
     let server = Server::start(data.path()).await?;
     server.install(&guest("misbehave")).await?;
@@ -108,6 +112,7 @@ async fn each_hostile_skill_ends_within_its_limit_and_harms_nobody() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reaching_beyond_the_manifest_suspends_the_version() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let data = tempfile::tempdir()?;
     let server = Server::start(data.path()).await?;
     server.install(&guest("misbehave")).await?;
@@ -146,29 +151,44 @@ async fn install_well_behaved(server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// How often a task is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Gives a skill a task of its own and waits until that is final, or waits for a human or another attempt.
 async fn run_task(server: &Server, skill: &str, input: Value) -> Result<Value> {
     let id = uuid::Uuid::now_v7();
     let spec = json!({ "skill": skill, "input": input });
     server.post("/assign_task", &json!({ "task_id": id, "spec": spec, "priority": 5, "deadline": null })).await?;
-    server
-        .until(&format!("/api/v1/tasks/{id}"), &format!("the task of {skill}"), |shown| {
-            let state = text(&shown["task"]["state"]);
-            let is_waited_for = ["pending", "queued", "running", "judging"].contains(&state.as_str());
-            (!is_waited_for).then(|| shown["task"].clone())
-        })
-        .await
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let shown = server.get(&format!("/api/v1/tasks/{id}")).await?;
+        let state = text(&shown["task"]["state"]);
+        if !["pending", "queued", "running", "judging"].contains(&state.as_str()) {
+            return Ok(shown["task"].clone());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    anyhow::bail!("the task of {skill} did not end:\n{}", server.log_tail())
 }
 
 /// What became of an attack, in one line.
 async fn carry_out(server: &Server, attack: &Attack) -> Result<String> {
+    let bytes = attack.bytes()?;
     let started = Instant::now();
-    let (status, answer) = offer(server, &attack.bytes()?).await?;
+    let (status, answer) = offer(server, &bytes).await?;
     let offered = started.elapsed();
-    if let Expected::Refused(rules) = attack.expected {
-        let rule = text(&answer["rule"]);
-        ensure!(status == 422 && rules.contains(&rule.as_str()), "expected {rules:?}, found {status} {answer:#}");
-        return Ok(format!("refused by {rule} in {} ms", offered.as_millis()));
+    let rule = text(&answer["rule"]);
+    match attack.expected {
+        Expected::Refused(rules) | Expected::Bounded(rules) if status == 422 => {
+            ensure!(rules.contains(&rule.as_str()), "expected {rules:?}, found {answer:#}");
+            return Ok(format!("refused by {rule} in {} ms", offered.as_millis()));
+        }
+        // What is larger than any component is not even read.
+        Expected::Refused(rules) if status == 413 && rules.contains(&"size-limit") => {
+            return Ok("refused before it was read".to_owned());
+        }
+        Expected::Refused(rules) => anyhow::bail!("expected {rules:?}, found {status} {answer:#}"),
+        _ => {}
     }
     ensure!(status == 201, "it was not installed: {status} {answer:#}");
     let mut task = Value::Null;
@@ -179,7 +199,8 @@ async fn carry_out(server: &Server, attack: &Attack) -> Result<String> {
     let failure = &task["failure"];
     let limit = failure["limit"]["name"].as_str().map(|name| format!(" at the limit on {name}")).unwrap_or_default();
     let code = failure["code"].as_str().unwrap_or("nothing");
-    Ok(format!("{} with {code}{limit} after {} ms", text(&task["state"]), task["usage"]["wall_ms"]))
+    let (state, wall) = (text(&task["state"]), &task["usage"]["wall_ms"]);
+    Ok(format!("{state} with {code}{limit} after {wall} ms, admitted in {} ms", offered.as_millis()))
 }
 
 fn check(attack: &Attack, task: &Value) -> Result<()> {
@@ -197,7 +218,7 @@ fn check(attack: &Attack, task: &Value) -> Result<()> {
         }
         // A moment in half a billion years could not be written, so this one is near.
         Expected::Retried => state == "retry_wait" && failure["kind"] == "transient",
-        Expected::Harmless => state == "approved",
+        Expected::Harmless | Expected::Bounded(_) => state == "approved",
         Expected::Slow => state == "approved" || failure["code"] == "deadline-exceeded",
     };
     ensure!(fits, "expected {:?}, found {state} {failure:#}", attack.expected);
@@ -220,8 +241,23 @@ async fn behave(server: &Server, over: &AtomicBool) -> Result<u64> {
     Ok(done)
 }
 
+#[test]
+fn every_file_of_an_attack_is_in_the_table() {
+    let attacks = attacks();
+    let names: std::collections::BTreeSet<&str> = attacks.iter().map(|attack| attack.name).collect();
+    assert_eq!(names.len(), attacks.len(), "two attacks share a name");
+    for entry in std::fs::read_dir(build::folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "wat") {
+            let name = path.file_stem().unwrap().to_string_lossy();
+            assert!(names.contains(&*name), "{name} is not in the table");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let data = tempfile::tempdir()?;
     let server = Server::start_with(data.path(), &[("CHIMERA_WORKERS", WORKERS)]).await?;
     install_well_behaved(&server).await?;
@@ -261,6 +297,93 @@ async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
     );
     let failed: Vec<&str> = ends.iter().filter(|(_, end)| end.is_err()).map(|(name, _)| *name).collect();
     ensure!(failed.is_empty(), "not contained as expected: {failed:?}");
+    ensure!(served > 0, "nobody was served meanwhile");
     ensure!(is_back, "the server did not give back what it took: {before:?}, then {after:?}");
+    Ok(())
+}
+
+/// The sandbox's tick: how often a guest that computes gives way.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Tasks of the well-behaved skill, one after another with pauses, each timed from the request to the answer.
+async fn timings(server: &Server, number: usize) -> Result<Vec<Duration>> {
+    let mut taken = Vec::with_capacity(number);
+    for _ in 0..number {
+        let started = Instant::now();
+        let task = run_task(server, "hostile/well-behaved", json!({})).await?;
+        taken.push(started.elapsed());
+        ensure!(task["state"] == "approved", "a task of the well-behaved skill failed: {task:#}");
+        tokio::time::sleep(TICK).await;
+    }
+    taken.sort_unstable();
+    Ok(taken)
+}
+
+/// One guest computes all the time.
+async fn spin(server: &Server, over: &AtomicBool) -> Result<()> {
+    while !over.load(Ordering::SeqCst) {
+        let task = run_task(server, "hostile/time-spin", json!({})).await?;
+        ensure!(task["failure"]["code"] == "deadline-exceeded", "{task:#}");
+    }
+    Ok(())
+}
+
+/// One large component after another is compiled; ends with one of them.
+async fn compile(server: &Server, over: &AtomicBool, first: usize) -> Result<usize> {
+    let mut number = first;
+    while !over.load(Ordering::SeqCst) {
+        let mut bytes = bombs::large(number)?;
+        let manifest = build::manifest(&format!("large-{number}"), &json!({}), &json!({}));
+        build::embed(&mut bytes, manifest.to_string().as_bytes());
+        let (status, answer) = server.offer(bytes).await?;
+        ensure!(status == 201, "{status} {answer:#}");
+        number += 1;
+    }
+    Ok(number)
+}
+
+fn median(mut of: Vec<Duration>) -> Duration {
+    of.sort_unstable();
+    of[of.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let data = tempfile::tempdir()?;
+    let server = Server::start_with(data.path(), &[("CHIMERA_WORKERS", WORKERS)]).await?;
+    install_well_behaved(&server).await?;
+    let spinner = attacks().into_iter().find(|attack| attack.name == "time-spin").context("no spinner")?;
+    server.offer(spinner.bytes()?).await?;
+    let (rounds, number) = if is_full() { (3, 300) } else { (1, 15) };
+    timings(&server, number).await?;
+    let (mut quiet, mut loud, mut compiled) = (Vec::new(), Vec::new(), 0);
+    println!("{:<8}{:>12}{:>12}{:>12}{:>12}   ms", "round", "quiet p50", "quiet p99", "loud p50", "loud p99");
+    for round in 1..=rounds {
+        let in_peace = timings(&server, number).await?;
+        let over = AtomicBool::new(false);
+        let timed = async {
+            let timed = timings(&server, number).await;
+            over.store(true, Ordering::SeqCst);
+            timed
+        };
+        let (under_load, spun, last) = tokio::join!(timed, spin(&server, &over), compile(&server, &over, compiled));
+        spun?;
+        compiled = last?;
+        let under_load = under_load?;
+        let ms = |of: &[Duration], share: f64| {
+            let at = ((of.len() as f64 * share) as usize).min(of.len() - 1);
+            (of[at], of[at].as_secs_f64() * 1e3)
+        };
+        let (p50, p99) = (ms(&in_peace, 0.5), ms(&in_peace, 0.99));
+        let (l50, l99) = (ms(&under_load, 0.5), ms(&under_load, 0.99));
+        println!("{round:<8}{:>12.1}{:>12.1}{:>12.1}{:>12.1}", p50.1, p99.1, l50.1, l99.1);
+        quiet.push(p99.0);
+        loud.push(l99.0);
+    }
+    let (quiet, loud) = (median(quiet), median(loud));
+    let most = quiet + 2 * TICK;
+    println!("p99 {quiet:?} in peace, {loud:?} beside {compiled} compilations; at most {most:?}");
+    ensure!(!is_full() || loud <= most, "p99 {quiet:?} in peace became {loud:?}; at most {most:?}");
     Ok(())
 }
