@@ -313,7 +313,7 @@ fn check_contract(survey: &Survey, manifest: &Manifest) -> Result<Version, Refus
     let Some(built) = survey.contract() else {
         return Err(missing_export(manifest.skill.world));
     };
-    let names = survey.imports.iter().chain(&survey.exports).filter(|name| name.is_contract());
+    let names = survey.exports.iter().chain(&survey.imports).filter(|name| name.is_contract());
     for name in names {
         check_version(name, built)?;
     }
