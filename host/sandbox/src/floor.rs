@@ -1,11 +1,11 @@
 //! The floor: what a call of a component costs with the engine alone, without anything of ours around it.
 //!
 //! It is what the benchmarks compare a run with, and nothing else uses it: a bare call has no limits of ours, no ports, no
-//! journal and no report. The same engine, pool, machine code and call, in the same process. Its one host function,
-//! `mcp.call-tool`, waits for a gate, so that guests can be parked. Called by `chimera bench`.
+//! journal and no report. The same engine, pool, machine code and call, in the same process. Its host functions do
+//! nothing, but for `mcp.call-tool`, which waits for a gate, so that guests can be parked. Called by `chimera bench`.
 
 // The version that the SDK builds against, and so the benchmarks' guests.
-use crate::contract::v0_1::{SkillPre, Told, mcp, types};
+use crate::contract::v0_1::{SkillPre, Told, mcp, progress, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
 use std::sync::Arc;
@@ -68,6 +68,16 @@ struct BareState {
 
 impl types::Host for BareState {}
 
+impl progress::Host for BareState {
+    fn report(&mut self, _: f64, _: String) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn log(&mut self, _: progress::Level, _: String) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
 impl mcp::Host for BareState {
     async fn list_tools(&mut self, _: String) -> wasmtime::Result<Told<Vec<mcp::Tool>>> {
         Ok(Ok(Vec::new()))
@@ -100,7 +110,7 @@ impl std::fmt::Debug for Bare {
 }
 
 impl Bare {
-    /// The same machine code as a prepared skill's; it traps when it calls anything but WASI and `mcp`.
+    /// The same machine code as a prepared skill's; it traps when it calls anything but WASI, `mcp` and `progress`.
     ///
     /// # Errors
     /// What the engine says when it is no skill.
@@ -108,9 +118,10 @@ impl Bare {
         let engine = sandbox.0.engine.clone();
         let mut linker = Linker::new(&engine);
         let component = prepared.instance().component();
-        // What the SDK links in and an echo never calls (`progress.log`) has nothing behind it here.
+        // What is linked in and never called has nothing behind it here.
         let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| mcp::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
+            .and_then(|()| progress::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
             .and_then(|()| linker.define_unknown_imports_as_traps(component))
             .and_then(|()| linker.instantiate_pre(component))
             .and_then(SkillPre::new);
