@@ -32,6 +32,8 @@ pub struct SandboxConfig {
     pub payload_bytes: usize,
     /// Compiled components kept in memory, least recently used out first.
     pub prepared_in_memory: usize,
+    /// Bytes of machine code kept in memory with them. What is let go comes back from the disk cache within milliseconds.
+    pub prepared_bytes: u64,
     /// How often guests are interrupted to let others run and to look at their deadline.
     pub tick: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for SandboxConfig {
             confinement: Confinement::default(),
             payload_bytes: 1 << 20,
             prepared_in_memory: 64,
+            prepared_bytes: 64 << 20,
             tick: Duration::from_millis(10),
         }
     }

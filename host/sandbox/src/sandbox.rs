@@ -80,13 +80,18 @@ impl Recent {
         Some(prepared.clone())
     }
 
-    fn put(&mut self, prepared: Arc<Prepared>, room: usize) {
+    /// Keeps a component, and lets those go that were not used for longest until at most so many, and so many bytes of
+    /// machine code, are kept. The one that is wanted now stays, however large it is.
+    fn put(&mut self, prepared: Arc<Prepared>, room: usize, room_bytes: u64) {
         self.now += 1;
         // A component that was loaded twice at once: the one before lives on in whoever was given it.
         if let Some((before, _)) = self.entries.insert(prepared.digest(), (prepared, self.now)) {
             self.leaving.put(&before);
         }
-        while self.entries.len() > room.max(1) {
+        let bytes = |entries: &HashMap<Digest, (Arc<Prepared>, u64)>| -> u64 {
+            entries.values().map(|(prepared, _)| prepared.code_bytes()).sum()
+        };
+        while self.entries.len() > 1 && (self.entries.len() > room || bytes(&self.entries) > room_bytes) {
             let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest);
             match oldest {
                 Some(digest) => _ = self.forget(&digest),
@@ -236,7 +241,7 @@ impl Sandbox {
 impl Inner {
     fn keep(&self, prepared: Prepared) -> Arc<Prepared> {
         let prepared = Arc::new(prepared);
-        locked(&self.prepared).put(prepared.clone(), self.config.prepared_in_memory);
+        locked(&self.prepared).put(prepared.clone(), self.config.prepared_in_memory, self.config.prepared_bytes);
         prepared
     }
 
