@@ -8,7 +8,6 @@ to your project: read it, and change it if you must.
 from __future__ import annotations
 
 import json
-import traceback
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -156,6 +155,16 @@ class _Secrets(_Part):
         return self._ask("secrets.exists", {"name": name})
 
 
+def _frames(error: BaseException) -> list[str]:
+    """Where the exception came from. The module `traceback` would look for source files, and a skill has none."""
+    lines, at = ["Traceback (most recent call last):"], error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"  {code.co_filename}, line {at.tb_lineno}, in {code.co_name}")
+        at = at.tb_next
+    return lines
+
+
 def run_task(run: Callable[[Any, Context], Outcome], input_json: str, ctx: Context) -> Outcome:
     """Runs a skill on JSON text. Any other exception than a `Failure` becomes one; its traceback goes to the log."""
     try:
@@ -164,8 +173,8 @@ def run_task(run: Callable[[Any, Context], Outcome], input_json: str, ctx: Conte
     except Failure:
         raise
     except Exception as error:
-        ctx.log(traceback.format_exc(), "error")
-        last_line = traceback.format_exception_only(error)[-1].strip()
+        last_line = f"{type(error).__name__}: {error}".strip(": ")
+        ctx.log("\n".join([*_frames(error), last_line]), "error")
         raise Failure("permanent", "exception", last_line) from error
 
 
