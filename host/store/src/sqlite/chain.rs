@@ -4,7 +4,8 @@
 //! kept, what a batch appended counts once it is committed, together with the heads beside the events. Called by the
 //! writer.
 
-use super::rows::{PortResult, body, corrupt, execute, int, name, text};
+use super::rows::{PortResult, body, corrupt, int, name, permanent, text};
+use super::script::Script;
 use crate::error::port_error;
 use chimera_core::audit::{AuditDraft, AuditEvent, Head, genesis, link};
 use chimera_core::ids::CampaignId;
@@ -32,17 +33,36 @@ pub(super) struct Appended {
 }
 
 impl Heads {
-    /// Appends the drafts of one change; they count once they are [kept](Self::keep).
-    pub(super) async fn append(&self, db: &mut SqliteConnection, drafts: &[AuditDraft]) -> PortResult<Appended> {
+    /// Makes sure that the heads are known to which these drafts will be linked.
+    pub(super) async fn find(&mut self, db: &mut SqliteConnection, drafts: &[AuditDraft]) -> PortResult<()> {
+        for chain in drafts.iter().map(|draft| draft.campaign) {
+            if self.known(chain).is_none() {
+                let head = last(db, chain).await?;
+                self.committed.insert(chain, head);
+            }
+        }
+        Ok(())
+    }
+
+    /// Are all the heads known that these drafts need?
+    pub(super) fn know(&self, drafts: &[AuditDraft]) -> bool {
+        drafts.iter().all(|draft| self.known(draft.campaign).is_some())
+    }
+
+    fn known(&self, chain: Chain) -> Option<Head> {
+        self.batch.get(&chain).or_else(|| self.committed.get(&chain)).copied()
+    }
+
+    /// Appends the drafts of one change, whose heads were [found](Self::find); they count once they are
+    /// [kept](Self::keep).
+    pub(super) fn append(&self, script: &mut Script, drafts: &[AuditDraft]) -> PortResult<Appended> {
         let mut appended = Appended::default();
         for draft in drafts {
             let chain = draft.campaign;
-            let head = match appended.heads.get(&chain) {
-                Some(head) => *head,
-                None => self.head(db, chain).await?,
-            };
+            let head = appended.heads.get(&chain).copied().or_else(|| self.known(chain));
+            let head = head.ok_or_else(|| permanent("the end of an audit chain was not looked up"))?;
             let event = link(head.seq + 1, head.hash, draft.clone());
-            insert(db, &event).await?;
+            insert(script, &event)?;
             appended.heads.insert(chain, Head { seq: event.seq, hash: event.hash });
             appended.events.push(event);
         }
@@ -56,14 +76,16 @@ impl Heads {
     }
 
     /// Writes where the batch's chains end, once for all its changes; the last thing before the transaction's end.
-    pub(super) async fn write(&self, db: &mut SqliteConnection) -> PortResult<()> {
+    pub(super) fn write(&self, script: &mut Script) -> PortResult<()> {
         for (chain, head) in &self.batch {
-            let query = sqlx::query(
-                "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
-                 ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
-            );
-            let query = query.bind(name_of(*chain)).bind(int(head.seq)?).bind(head.hash.to_string());
-            execute(&mut *db, query).await?;
+            script
+                .add(
+                    "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
+                     ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+                )
+                .bind(name_of(*chain))
+                .bind(int(head.seq)?)
+                .bind(head.hash.to_string());
         }
         Ok(())
     }
@@ -81,22 +103,20 @@ impl Heads {
         self.batch.clear();
         self.committed.clear();
     }
+}
 
-    async fn head(&self, db: &mut SqliteConnection, chain: Chain) -> PortResult<Head> {
-        if let Some(head) = self.batch.get(&chain).or_else(|| self.committed.get(&chain)) {
-            return Ok(*head);
-        }
-        // The greater of the two: after a removal from the end no position is given again, which would hide it, and
-        // after an addition by somebody else none is taken twice.
-        let last = sqlx::query_as(
-            "SELECT seq, hash FROM audit_heads WHERE chain = ?1
-             UNION ALL
-             SELECT seq, hash FROM (SELECT seq, hash FROM audit_logs WHERE chain = ?1 ORDER BY seq DESC LIMIT 1)
-             ORDER BY seq DESC LIMIT 1",
-        );
-        let last = last.bind(name_of(chain)).fetch_optional(db).await.map_err(port_error)?;
-        last.map_or_else(|| Ok(Head { seq: 0, hash: genesis(chain) }), |row| head_of(chain, row))
-    }
+/// Where a chain ends in the database.
+async fn last(db: &mut SqliteConnection, chain: Chain) -> PortResult<Head> {
+    // The greater of the two: after a removal from the end no position is given again, which would hide it, and
+    // after an addition by somebody else none is taken twice.
+    let last = sqlx::query_as(
+        "SELECT seq, hash FROM audit_heads WHERE chain = ?1
+         UNION ALL
+         SELECT seq, hash FROM (SELECT seq, hash FROM audit_logs WHERE chain = ?1 ORDER BY seq DESC LIMIT 1)
+         ORDER BY seq DESC LIMIT 1",
+    );
+    let last = last.bind(name_of(chain)).fetch_optional(db).await.map_err(port_error)?;
+    last.map_or_else(|| Ok(Head { seq: 0, hash: genesis(chain) }), |row| head_of(chain, row))
 }
 
 /// A head as a row has it.
@@ -108,23 +128,24 @@ pub(super) fn head_of(chain: Chain, (seq, hash): (i64, String)) -> PortResult<He
     })
 }
 
-async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> PortResult<()> {
+fn insert(script: &mut Script, event: &AuditEvent) -> PortResult<()> {
     let draft = &event.draft;
-    let query = sqlx::query(
-        "INSERT INTO audit_logs (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(name_of(draft.campaign))
-    .bind(int(event.seq)?)
-    .bind(text(draft.task))
-    .bind(draft.action.as_str())
-    .bind(draft.actor.to_string())
-    .bind(draft.at.as_millis())
-    .bind(name(&draft.review)?)
-    .bind(body(&draft.detail)?)
-    .bind(event.prev_hash.to_string())
-    .bind(event.hash.to_string());
-    execute(db, query).await?;
+    script
+        .add(
+            "INSERT INTO audit_logs
+                 (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(name_of(draft.campaign))
+        .bind(int(event.seq)?)
+        .bind(text(draft.task))
+        .bind(draft.action.as_str().to_owned())
+        .bind(draft.actor.to_string())
+        .bind(draft.at.as_millis())
+        .bind(name(&draft.review)?)
+        .bind(body(&draft.detail)?)
+        .bind(event.prev_hash.to_string())
+        .bind(event.hash.to_string());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod purge;
 mod queue;
 mod reads;
 mod rows;
+mod script;
 mod transport;
 mod writer;
 mod writes;

@@ -1,14 +1,16 @@
 //! The one writer: takes jobs from a channel and commits many at once.
 //!
-//! Each job runs under a savepoint of its own, so a stale or failing one never costs its neighbours anything, and nobody
+//! Each job is one script under a savepoint of its own, so a stale or failing one never costs its neighbours anything, and nobody
 //! is answered before the batch is durable. It decides nothing about what is written. Started by
 //! [`SqliteStore::open`](super::SqliteStore::open).
 
 use super::chain::{Appended, Heads};
+use super::guards;
 use super::purge::Purge;
-use super::rows::{PortResult, execute};
+use super::rows::PortResult;
+use super::script::{Control, Frame, Script};
 use super::transport::{self, OutboxClaim};
-use super::{guards, writes};
+use super::writes::{self, Check};
 use crate::error::port_error;
 use crate::folder::FolderLock;
 use chimera_core::change::{Change, Committed, Outbox, Write};
@@ -17,7 +19,7 @@ use chimera_core::failpoint;
 use chimera_core::ids::TaskId;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, Queued};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection, query};
+use sqlx::{Connection as _, SqliteConnection};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -152,18 +154,22 @@ impl Writer {
         let is_heard = self.notices.receiver_count() > 0;
         let mut batch = Batch::default();
         let mut has_changes = false;
-        execute(&mut *db, query("BEGIN IMMEDIATE")).await?;
+        let mut control = Control::Begin;
         for work in works {
             has_changes |= matches!(work, Work::Commit(_));
             let told = is_heard.then_some(&mut batch.notices);
-            let answer = step(db, &mut self.heads, &mut self.purge, work, told).await?;
+            let mut turn = JobTurn { db, heads: &mut self.heads, purge: &mut self.purge, control };
+            let answer = turn.take(work, told).await?;
+            let is_kept = matches!(&answer, Ok(answer) if !matches!(answer, Answer::Committed(Committed::Stale(_))));
+            control = if is_kept { Control::Keep } else { Control::Undo };
             batch.answers.push(answer);
         }
-        self.heads.write(db).await?;
+        let mut end = Script::default();
+        self.heads.write(&mut end)?;
         if has_changes {
             failpoint::hit("store.before_commit");
         }
-        execute(&mut *db, query("COMMIT")).await?;
+        end.run(db, control, Frame::Commit).await?.end?;
         if has_changes {
             failpoint::hit("store.after_commit");
         }
@@ -178,66 +184,108 @@ struct Batch {
     notices: Vec<Notice>,
 }
 
-/// Does one job. The outer error is the whole batch's, the inner one the job's own, which then has written nothing.
-async fn step(
-    db: &mut SqliteConnection,
-    heads: &mut Heads,
-    purge: &mut Purge,
-    work: &Work,
-    told: Option<&mut Vec<Notice>>,
-) -> PortResult<PortResult<Answer>> {
-    if let Work::Commit(change) = work {
-        match guards::first_broken(db, &change.guards).await {
-            Ok(None) => {}
-            Ok(Some(guard)) => return Ok(Ok(Answer::Committed(Committed::Stale(guard.clone())))),
-            Err(error) => return Ok(Err(error)),
+/// A job's turn in the transaction.
+struct JobTurn<'t> {
+    db: &'t mut SqliteConnection,
+    heads: &'t mut Heads,
+    purge: &'t mut Purge,
+    /// What is to be said before anything else.
+    control: Control,
+}
+
+impl JobTurn<'_> {
+    /// Does one job. The outer error is the whole batch's, the inner one the job's own, which is undone then.
+    async fn take(&mut self, work: &Work, told: Option<&mut Vec<Notice>>) -> PortResult<PortResult<Answer>> {
+        if let Work::Commit(change) = work {
+            return self.commit(change, told).await;
         }
+        let mut script = Script::default();
+        if let Err(error) = add(&mut script, work) {
+            return self.refuse(error).await;
+        }
+        let ran = script.run(self.db, self.control, Frame::Job).await?;
+        if let Err(error) = ran.end {
+            return Ok(Err(error));
+        }
+        Ok(match work {
+            Work::ClaimOutbox(claim) => match self.purge.turn(self.db, claim.now).await {
+                Ok(()) => transport::claimed_outbox(&ran.done).map(Answer::Outbox),
+                Err(error) => Err(error),
+            },
+            Work::Claim { .. } => transport::claimed(&ran.done).map(Answer::Queued),
+            _ => Ok(Answer::Done),
+        })
     }
-    execute(&mut *db, query("SAVEPOINT job")).await?;
-    let mut appended = Appended::default();
-    let answer = perform(db, heads, purge, work, &mut appended).await;
-    if answer.is_err() {
-        execute(&mut *db, query("ROLLBACK TO job")).await?;
-    }
-    execute(&mut *db, query("RELEASE job")).await?;
-    if answer.is_ok() {
-        let events = heads.keep(appended);
-        if let (Some(told), Work::Commit(change)) = (told, work) {
+
+    async fn commit(&mut self, change: &Change, told: Option<&mut Vec<Notice>>) -> PortResult<PortResult<Answer>> {
+        if !self.heads.know(&change.audit) {
+            // Read in the transaction, so that nobody else appends meanwhile.
+            self.open().await?;
+            if let Err(error) = self.heads.find(self.db, &change.audit).await {
+                return Ok(Err(error));
+            }
+            self.control = Control::Keep;
+        }
+        let mut script = Script::default();
+        let filled = fill(&mut script, change, self.heads);
+        let (checks, appended) = match filled {
+            Ok(filled) => filled,
+            Err(error) => return self.refuse(error).await,
+        };
+        let ran = script.run(self.db, self.control, Frame::Job).await?;
+        if let Some(guard) = guards::first_broken(&change.guards, &ran.done) {
+            return Ok(Ok(Answer::Committed(Committed::Stale(guard.clone()))));
+        }
+        if let Err(error) = ran.end {
+            return Ok(Err(error));
+        }
+        for check in checks {
+            if let Err(error) = check.settle(self.db, &ran.done).await {
+                return Ok(Err(error));
+            }
+        }
+        let events = self.heads.keep(appended);
+        if let Some(told) = told {
             told.extend(events.into_iter().map(|event| Notice::Audited(Box::new(event))));
             told.extend(change.writes.iter().filter_map(|write| match write {
                 Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
                 _ => None,
             }));
         }
+        Ok(Ok(Answer::Committed(Committed::Applied)))
     }
-    Ok(answer)
+
+    /// A job of no statements: what comes after it finds one to keep or to undo.
+    async fn open(&mut self) -> PortResult<()> {
+        Script::default().run(self.db, self.control, Frame::Job).await?.end
+    }
+
+    /// What cannot even be written as statements.
+    async fn refuse(&mut self, error: PortError) -> PortResult<PortResult<Answer>> {
+        self.open().await?;
+        Ok(Err(error))
+    }
 }
 
-async fn perform(
-    db: &mut SqliteConnection,
-    heads: &Heads,
-    purge: &mut Purge,
-    work: &Work,
-    appended: &mut Appended,
-) -> PortResult<Answer> {
+/// The statements of a change: its guards, its writes, its audit events.
+fn fill<'c>(script: &mut Script, change: &'c Change, heads: &Heads) -> PortResult<(Vec<Check<'c>>, Appended)> {
+    change.guards.iter().try_for_each(|guard| guards::add(script, guard))?;
+    let checks = writes::add(script, &change.writes)?;
+    Ok((checks, heads.append(script, &change.audit)?))
+}
+
+/// The statements of everything else.
+fn add(script: &mut Script, work: &Work) -> PortResult<()> {
     match work {
-        Work::Commit(change) => {
-            writes::apply(db, &change.writes).await?;
-            *appended = heads.append(db, &change.audit).await?;
-            Ok(Answer::Committed(Committed::Applied))
-        }
-        Work::ClaimOutbox(claim) => {
-            purge.turn(db, claim.now).await?;
-            transport::claim_outbox(db, claim).await.map(Answer::Outbox)
-        }
-        Work::ReleaseOutboxClaims => transport::release_outbox_claims(db).await.map(|()| Answer::Done),
-        Work::Push { planner_id, tasks, now } => {
-            transport::push(db, planner_id, tasks, *now).await.map(|()| Answer::Done)
-        }
+        Work::Commit(_) => {}
+        Work::ClaimOutbox(claim) => transport::claim_outbox(script, claim),
+        Work::ReleaseOutboxClaims => transport::release_outbox_claims(script),
+        Work::Push { planner_id, tasks, now } => transport::push(script, planner_id, tasks, *now),
         Work::Claim { planner_id, limit, now, visible_again } => {
-            transport::claim(db, planner_id, *limit, *now, *visible_again).await.map(Answer::Queued)
+            transport::claim(script, planner_id, *limit, *now, *visible_again);
         }
-        Work::Ack { planner_id, receipt } => transport::ack(db, planner_id, receipt).await.map(|()| Answer::Done),
-        Work::ReleaseQueueClaims => transport::release_claims(db).await.map(|()| Answer::Done),
+        Work::Ack { planner_id, receipt } => transport::ack(script, planner_id, receipt)?,
+        Work::ReleaseQueueClaims => transport::release_claims(script),
     }
+    Ok(())
 }
