@@ -168,6 +168,9 @@ pub trait Truth: Send + Sync {
     async fn tokens(&self) -> Result<Vec<ApiToken>, PortError>;
     /// One chain of the audit log from `after` (exclusive), in order, at most `limit` events.
     async fn audit(&self, chain: Option<CampaignId>, after: u64, limit: u32) -> Result<Vec<AuditEvent>, PortError>;
+    /// What happened to one task, in order, at most `limit` events: those of `chain`, its campaign's or the system's.
+    async fn audit_of(&self, chain: Option<CampaignId>, task: TaskId, limit: u32)
+    -> Result<Vec<AuditEvent>, PortError>;
     /// The chains that have or had events: every campaign's, and `None` for the system's.
     async fn audit_chains(&self) -> Result<Vec<Option<CampaignId>>, PortError>;
     /// Where a chain ended when its last event was appended; none if nothing was ever appended to it.

@@ -162,6 +162,14 @@ impl Truth for MemoryTruth {
     ) -> Result<Vec<chimera_core::audit::AuditEvent>, PortError> {
         unused()
     }
+    async fn audit_of(
+        &self,
+        _: Option<chimera_core::ids::CampaignId>,
+        _: TaskId,
+        _: u32,
+    ) -> Result<Vec<chimera_core::audit::AuditEvent>, PortError> {
+        unused()
+    }
     async fn audit_chains(&self) -> Result<Vec<Option<chimera_core::ids::CampaignId>>, PortError> {
         unused()
     }

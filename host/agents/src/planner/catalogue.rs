@@ -58,6 +58,19 @@ impl Catalogue {
         Ok(Self::of(truth.skills(None).await?, &truth.routes(None).await?, lineage))
     }
 
+    /// Reads what may be chosen for work of this lineage that names its skill. Everything else is read only if the skill is
+    /// not there, to say what is.
+    pub(crate) async fn read_for(truth: &dyn Truth, skill: &str, lineage: Uuid) -> Result<Self, PortError> {
+        if let Ok((name, _)) = parse_skill(skill) {
+            let (versions, routes) = (truth.skills(Some(&name)).await?, truth.routes(Some(&name)).await?);
+            let named = Self::of(versions, &routes, Some(lineage));
+            if named.require(skill).is_ok() {
+                return Ok(named);
+            }
+        }
+        Self::read(truth, Some(lineage)).await
+    }
+
     /// A catalogue of the skills among these versions that may be chosen; judges are none.
     pub(crate) fn of(versions: Vec<SkillVersion>, routes: &[Route], lineage: Option<Uuid>) -> Self {
         let mut named: BTreeMap<SkillName, Vec<SkillVersion>> = BTreeMap::new();
@@ -66,9 +79,9 @@ impl Catalogue {
                 named.entry(version.skill.name.clone()).or_default().push(version);
             }
         }
+        let routes: BTreeMap<&SkillName, &Route> = routes.iter().map(|route| (&route.name, route)).collect();
         let routed = |(name, versions): (SkillName, Vec<SkillVersion>)| {
-            let route = routes.iter().find(|route| route.name == name);
-            let choices = Choices::of(versions, route, lineage);
+            let choices = Choices::of(versions, routes.get(&name).copied(), lineage);
             (name, choices)
         };
         Self { by_name: named.into_iter().map(routed).collect() }

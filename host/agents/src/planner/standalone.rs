@@ -131,7 +131,7 @@ impl Scheduler {
         check_depth("spec.expect", spec.expect.as_ref())?;
         let shard = usize::from(id.as_uuid().as_bytes()[15]) % self.inner.assigning.len();
         let _alone = self.inner.assigning[shard].lock().await;
-        let catalogue = Catalogue::read(self.truth().as_ref(), Some(id.as_uuid())).await?;
+        let catalogue = Catalogue::read_for(self.truth().as_ref(), &spec.skill, id.as_uuid()).await?;
         if let Some(task) = self.truth().task(id).await? {
             return self.same_as_before(task, &spec, priority, deadline).await;
         }

@@ -10,10 +10,9 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use chimera_agents::worker::replay::Changed;
 use chimera_core::approval::{Answer, ApprovalKind, ApprovalState, HumanDecision};
-use chimera_core::audit::AuditEvent;
 use chimera_core::ids::{CampaignId, TaskId};
 use chimera_core::ports::{ApprovalFilter, TaskFilter};
-use chimera_core::task::{Task, TaskState};
+use chimera_core::task::TaskState;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,10 +20,8 @@ use serde_json::{Value, json};
 const DEFAULT_LIMIT: u32 = 100;
 /// Journal entries shown.
 const JOURNAL_SHOWN: usize = 500;
-/// Audit events looked through for a task, newest last.
-const AUDIT_PAGE: u32 = 1000;
 /// Audit events shown of a task.
-const AUDIT_SHOWN: usize = 500;
+const AUDIT_SHOWN: u32 = 500;
 
 /// The query of `GET /api/v1/tasks`.
 #[derive(Debug, Deserialize)]
@@ -57,7 +54,7 @@ pub(super) async fn show(State(state): State<AppState>, Id(id): Id<TaskId>) -> R
     let mut journal = truth.journal(task.id, task.epoch).await?;
     let count = journal.len();
     journal.truncate(JOURNAL_SHOWN);
-    let audit = audit_of(&state, &task).await?;
+    let audit = truth.audit_of(task.campaign, task.id, AUDIT_SHOWN).await?;
     Ok(Json(json!({
         "task": task,
         "spec": spec,
@@ -125,20 +122,4 @@ pub(super) async fn retry(
     let next = view.and_then(|view| view.steps.into_iter().find(|step| Some(step.id) == task.step)?.task);
     let next = truth.task(next.unwrap_or(id)).await?;
     Ok(Json(json!({ "task": next })))
-}
-
-/// The events of the task's chain that are about it.
-async fn audit_of(state: &AppState, task: &Task) -> Result<Vec<AuditEvent>, Problem> {
-    let mut found: Vec<AuditEvent> = Vec::new();
-    let mut after = 0;
-    loop {
-        let page = state.truth().audit(task.campaign, after, AUDIT_PAGE).await?;
-        let Some(last) = page.last().map(|event| event.seq).filter(|last| *last > after) else { return Ok(found) };
-        after = last;
-        found.extend(page.into_iter().filter(|event| event.draft.task == Some(task.id)));
-        if found.len() >= AUDIT_SHOWN {
-            found.truncate(AUDIT_SHOWN);
-            return Ok(found);
-        }
-    }
 }

@@ -5,6 +5,7 @@
 
 mod chain;
 mod guards;
+mod installed;
 mod purge;
 mod queue;
 mod reads;
@@ -19,6 +20,7 @@ use crate::folder::{self, FolderLock};
 use crate::listen::{BroadcastListener, CAPACITY};
 use chain::Heads;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
+use installed::Installed;
 use purge::Purge;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -87,6 +89,7 @@ struct Shared {
     /// What a closed store no longer has.
     open: Mutex<Option<Open>>,
     writer_runs: watch::Receiver<()>,
+    installed: Arc<Installed>,
 }
 
 #[derive(Clone)]
@@ -125,7 +128,9 @@ impl SqliteStore {
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let (notices, _) = broadcast::channel(CAPACITY);
         let (running, writer_runs) = watch::channel(());
+        let installed = Arc::new(Installed::default());
         let writer = Writer {
+            installed: installed.clone(),
             options: connect,
             db: Some(db),
             jobs: waiting,
@@ -140,7 +145,7 @@ impl SqliteStore {
         };
         tokio::spawn(writer.run());
         let open = Mutex::new(Some(Open { jobs, notices, _lock: lock }));
-        Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs }) })
+        Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs, installed }) })
     }
 
     /// Commits what was accepted, closes the database and gives the data folder free. Later calls are answered with

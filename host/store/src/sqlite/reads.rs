@@ -195,21 +195,24 @@ impl Truth for SqliteStore {
     }
 
     async fn skills(&self, name: Option<&SkillName>) -> Result<Vec<SkillVersion>, PortError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT name || '@' || version, body FROM skill_versions WHERE true");
-        if let Some(name) = name {
-            sql.push(" AND name = ").push_bind(name.as_str());
-        }
-        sql.push(" ORDER BY name, installed_at, version");
-        readable("skill_versions", self.reader(), sql.build_query_as()).await
+        let Some(name) = name else {
+            let all = "SELECT name || '@' || version, body FROM skill_versions ORDER BY name, installed_at, version";
+            return readable("skill_versions", self.reader(), query_as(all)).await;
+        };
+        let one =
+            "SELECT name || '@' || version, body FROM skill_versions WHERE name = ? ORDER BY installed_at, version";
+        let read = readable("skill_versions", self.reader(), query_as(one).bind(name.as_str()));
+        self.shared.installed.skills.get(name, read).await
     }
 
     async fn routes(&self, name: Option<&SkillName>) -> Result<Vec<Route>, PortError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT name, body FROM skill_routes WHERE true");
-        if let Some(name) = name {
-            sql.push(" AND name = ").push_bind(name.as_str());
-        }
-        sql.push(" ORDER BY name");
-        readable("skill_routes", self.reader(), sql.build_query_as()).await
+        let Some(name) = name else {
+            let all = "SELECT name, body FROM skill_routes ORDER BY name";
+            return readable("skill_routes", self.reader(), query_as(all)).await;
+        };
+        let one = "SELECT name, body FROM skill_routes WHERE name = ?";
+        let read = readable("skill_routes", self.reader(), query_as(one).bind(name.as_str()));
+        self.shared.installed.routes.get(name, read).await
     }
 
     async fn agents(&self) -> Result<Vec<Agent>, PortError> {
@@ -228,6 +231,26 @@ impl Truth for SqliteStore {
         )
         .bind(chain::name_of(chain))
         .bind(after)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await
+        .map_err(port_error)?;
+        rows.into_iter().map(|row| row.event(chain)).collect()
+    }
+
+    async fn audit_of(
+        &self,
+        chain: Option<CampaignId>,
+        task: TaskId,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>, PortError> {
+        // The index is named because chains are long and a task's events are few, which the planner cannot know.
+        let rows: Vec<AuditRow> = query_as(
+            "SELECT seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash
+             FROM audit_logs INDEXED BY audit_logs_of_task WHERE task_id = ? AND chain = ? ORDER BY seq LIMIT ?",
+        )
+        .bind(task.to_string())
+        .bind(chain::name_of(chain))
         .bind(limit)
         .fetch_all(self.reader())
         .await

@@ -6,6 +6,7 @@
 
 use super::chain::{Appended, Heads};
 use super::guards;
+use super::installed::Installed;
 use super::purge::Purge;
 use super::rows::PortResult;
 use super::script::{Control, Frame, Script};
@@ -62,6 +63,7 @@ pub(super) struct Writer {
     pub(super) lock: Arc<FolderLock>,
     /// Dropped at the very end: whoever closes the store waits for it.
     pub(super) running: watch::Sender<()>,
+    pub(super) installed: Arc<Installed>,
     pub(super) heads: Heads,
     pub(super) purge: Purge,
     pub(super) last_batch: usize,
@@ -174,6 +176,11 @@ impl Writer {
             failpoint::hit("store.after_commit");
         }
         self.heads.commit();
+        for (work, answer) in works.iter().zip(&batch.answers) {
+            if let (Work::Commit(change), Ok(Answer::Committed(Committed::Applied))) = (work, answer) {
+                self.installed.written(&change.writes);
+            }
+        }
         Ok(batch)
     }
 }

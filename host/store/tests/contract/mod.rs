@@ -25,6 +25,7 @@ macro_rules! truth_contract {
             commits::writes_are_applied_whatever_their_order,
             commits::listeners_hear_what_was_committed,
             commits::a_view_is_one_moment,
+            audit::the_events_of_a_task_are_found_among_others,
             audit::chains_hold_after_concurrent_commits_from_fifty_tasks,
             audit::details_keep_their_hash,
             audit::pages_of_a_chain_fit_together,
