@@ -6,6 +6,7 @@
 //! faith; everything else that is not on the list (sockets, programs, processes, executable memory) ends the process.
 
 use crate::config::Confinement;
+use crate::turns::take_long_turns;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::time::Duration;
 
@@ -38,8 +39,7 @@ pub(crate) fn confine(limits: ChildLimits, confinement: Confinement) -> Result<(
     // While the last file can still be opened: if memory runs out, this process goes and not the server.
     #[cfg(target_os = "linux")]
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // Only a wish: a child that was born with less claim than this keeps its place.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    take_long_turns(NICENESS);
     for (resource, limit) in [
         (Resource::As, limits.memory),
         (Resource::Cpu, limits.cpu_seconds),

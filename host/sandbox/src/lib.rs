@@ -37,6 +37,7 @@ mod run;
 mod sandbox;
 mod state;
 mod tag;
+mod turns;
 mod wasi;
 
 /// A way to the cache for its fuzz target.
@@ -57,6 +58,7 @@ pub use recorder::Unwritten;
 pub use resident::{Hold, Resident};
 pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest, Tape};
 pub use sandbox::Sandbox;
+pub use turns::take_short_turns;
 
 /// Codes that only the sandbox gives; the shared ones are in [`chimera_core::failure::codes`].
 pub mod codes {

@@ -121,6 +121,9 @@ pub(crate) fn run() -> ExitCode {
 
 fn start(cli: Cli) -> CliResult {
     let env = Env::new(cli.global);
+    if matches!(cli.command, Command::Serve(_)) {
+        chimera_sandbox::take_short_turns();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
