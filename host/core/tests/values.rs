@@ -194,7 +194,7 @@ fn recorded_answers_come_in_order_for_every_port() {
     ready(recorded.delete("k")).unwrap();
     ready(recorded.observe(0, "rust", 2.0, "s")).unwrap();
     assert_eq!(ready(recorded.top(Duration::from_secs(60), 3)).unwrap()[0].count, 1);
-    let budget = Budget { deadline: soon(), fuel: 1 };
+    let budget = Budget { deadline: soon(), fuel: 1, calls: 1 };
     let called = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget));
     assert_eq!((called.result.unwrap().output, called.fuel), (json!(1), 0));
     assert!(ready(recorded.exists("token")));

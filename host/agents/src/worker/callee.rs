@@ -1,8 +1,8 @@
 //! A skill that calls another skill.
 //!
-//! The callee must be declared by the caller's manifest, runs within what is left of the caller's time and fuel, sees its
-//! own memory, and reaches no MCP tool: a call's number in the ledger belongs to the task, and two skills must never
-//! share one. Calls nest at most four deep. Made by the executor for each run.
+//! The callee must be declared by the caller's manifest, runs within what is left of the caller's time, fuel and calls,
+//! sees its own memory, and reaches no MCP tool: a call's number in the ledger belongs to the task, and two skills must
+//! never share one. Calls nest at most four deep. Made by the executor for each run.
 
 use super::executor::Executor;
 use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of, callee_failed};
@@ -48,21 +48,28 @@ pub(crate) struct Callees {
 impl SkillsPort for Callees {
     async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
         let started = Instant::now();
-        let mut fuel = 0;
-        let result = self.run_callee(ordinal, name, input, budget, &mut fuel).await;
-        Called { result, fuel, wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }
+        let mut took = Took::default();
+        let result = self.run_callee(ordinal, name, input, budget, &mut took).await;
+        let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Called { result, fuel: took.fuel, wall_ms, calls: took.calls }
     }
 }
 
+/// What a callee took of its caller's, however it ended; nothing when it was not run.
+#[derive(Default)]
+struct Took {
+    fuel: u64,
+    calls: u32,
+}
+
 impl Callees {
-    /// `fuel` is what the callee took, however it ended; untouched when it was not run.
     async fn run_callee(
         &self,
         ordinal: u32,
         name: &SkillName,
         input: Value,
         budget: Budget,
-        fuel: &mut u64,
+        took: &mut Took,
     ) -> Result<Outcome, HostError> {
         let declared = self.caller.capabilities.skills.iter().find(|dependency| dependency.name == *name);
         let Some(declared) = declared else {
@@ -98,11 +105,12 @@ impl Callees {
             limits,
             manifest: manifest.clone(),
             deadline: budget.deadline,
+            skill_calls: budget.calls,
         };
         let ports = self.ports_for(ordinal, name, manifest.clone());
         // Boxed: a run may call a run.
         let report = Box::pin(self.executor.sandbox().run(&loaded.prepared, request, ports)).await;
-        *fuel = report.usage.fuel;
+        *took = Took { fuel: report.usage.fuel, calls: report.skill_calls };
         match report.end {
             RunEnd::Finished(outcome) => match check_value(&manifest.io.output, &outcome.output, budget.deadline).await
             {
