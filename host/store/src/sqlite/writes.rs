@@ -203,14 +203,30 @@ async fn put_approval(db: &mut SqliteConnection, approval: &Approval) -> PortRes
 }
 
 async fn put_grant(db: &mut SqliteConnection, grant: &Grant) -> PortResult<()> {
-    let put = query(upsert!("grants", "id", "skill", "slot", "server", "granted_at", "revoked_at", "body"))
-        .bind(grant.id.to_string())
-        .bind(grant.skill.as_str())
-        .bind(grant.slot.as_str())
-        .bind(grant.server.as_str())
-        .bind(grant.granted_at.as_millis())
-        .bind(grant.revoked_at.map(Timestamp::as_millis))
-        .bind(body(grant)?);
+    let (slot, call) = (grant.slot(), grant.call());
+    let put = query(upsert!(
+        "grants",
+        "id",
+        "skill",
+        "slot",
+        "server",
+        "callee",
+        "version",
+        "granted_at",
+        "expires_at",
+        "revoked_at",
+        "body"
+    ))
+    .bind(grant.id.to_string())
+    .bind(grant.skill.as_str())
+    .bind(slot.map(|slot| slot.slot.as_str()))
+    .bind(slot.map(|slot| slot.server.as_str()))
+    .bind(call.map(|call| call.callee.as_str()))
+    .bind(call.map(|call| call.version.to_string()))
+    .bind(grant.granted_at.as_millis())
+    .bind(grant.expires_at.map(Timestamp::as_millis))
+    .bind(grant.revoked_at.map(Timestamp::as_millis))
+    .bind(body(grant)?);
     execute(db, put).await.map(drop)
 }
 
