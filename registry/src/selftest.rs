@@ -7,6 +7,7 @@ use crate::fitting::{FITTING_TIME, check_value};
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::json::contains;
 use chimera_core::manifest::{ExpectedFailure, Manifest, SelfTest, World};
+use chimera_core::ports::Budget;
 use chimera_core::recorded::Recorded;
 use chimera_core::task::{Outcome, Usage};
 use chimera_core::text::truncated;
@@ -114,6 +115,7 @@ async fn run_skill(
         limits: manifest.limits,
         manifest: manifest.clone(),
         deadline,
+        skill_calls: Budget::MAX_CALLS,
     };
     let report = sandbox.run(prepared, request, recorded.host_ports(test)).await;
     // A run that ended in time is checked even if nothing is left of it.

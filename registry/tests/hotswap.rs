@@ -13,7 +13,7 @@ use chimera_core::clock::SystemClock;
 use chimera_core::failure::Failure;
 use chimera_core::ids::{IdSource, SystemIds};
 use chimera_core::manifest::Limits;
-use chimera_core::ports::{HostPorts, Truth as _};
+use chimera_core::ports::{Budget, HostPorts, Truth as _};
 use chimera_core::route::CanaryTerms;
 use chimera_core::skill::SkillName;
 use chimera_index::LexicalIndex;
@@ -85,6 +85,7 @@ impl House {
             limits: Limits::default(),
             manifest: loaded.version.manifest.clone(),
             deadline: Instant::now() + Duration::from_secs(30),
+            skill_calls: Budget::MAX_CALLS,
         };
         let report = self.sandbox.run(&loaded.prepared, request, HostPorts::deny_all()).await;
         assert!(matches!(&report.end, RunEnd::Finished(outcome) if outcome.output == input), "{:?}", report.end);

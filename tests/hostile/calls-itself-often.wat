@@ -1,5 +1,5 @@
-;; Calls itself for ever, and so does each that it calls. Must end within its own fuel and time, whoever uses
-;; them.
+;; Calls itself for ever, and so does each that it calls. Must end at the number of calls that one task has, whoever
+;; makes them.
 (import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))
 (data (i32.const 2048) "hostile/calls-itself-often")
 (run

@@ -45,6 +45,8 @@ pub struct Attack {
     pub origin: Origin,
     /// What its manifest declares.
     pub capabilities: Value,
+    /// The skills that an operator lets it call.
+    pub granted: Vec<&'static str>,
     /// The limits in its manifest.
     pub limits: Value,
     /// How often its task is run.
@@ -83,6 +85,12 @@ impl Attack {
         self
     }
 
+    /// Declares a skill that it calls, and has the operator let it.
+    fn may_call(mut self, skill: &'static str) -> Self {
+        self.granted.push(skill);
+        self.capabilities(calls(skill))
+    }
+
     fn runs(mut self, runs: usize) -> Self {
         self.runs = runs;
         self
@@ -101,7 +109,7 @@ fn attack(name: &'static str, expected: Expected) -> Attack {
     let limits = json!({
         "time_ms": 10_000, "fuel": 50_000_000_000_u64, "memory_mb": 64, "output_kb": 64, "mcp_calls": 4,
     });
-    Attack { name, origin: Origin::Text, capabilities: json!({}), limits, runs: 1, expected }
+    Attack { name, origin: Origin::Text, capabilities: json!({}), granted: Vec::new(), limits, runs: 1, expected }
 }
 
 fn refused(name: &'static str, rules: &'static [&'static str]) -> Attack {
@@ -272,8 +280,9 @@ fn arguments() -> Vec<Attack> {
         told("calls-at-once", &["argument-invalid"]).capabilities(social()),
         fails("calls-count", &["call-limit"]).capabilities(social()),
         late("calls-endless").capabilities(json!({ "secrets": ["key"] })),
-        fails("calls-itself", &["call-limit"]).capabilities(calls("hostile/calls-itself")),
-        late("calls-itself-often").capabilities(calls("hostile/calls-itself-often")),
+        fails("calls-itself", &["call-limit"]).may_call("hostile/calls-itself"),
+        reaches("calls-itself-often", "skill-calls", &["call-limit"]).may_call("hostile/calls-itself-often"),
+        late("calls-itself-and-spins").may_call("hostile/calls-itself-and-spins"),
     ]
 }
 
@@ -289,6 +298,8 @@ fn reaching() -> Vec<Attack> {
     let breach = |name| attack(name, Expected::Asked { kind: "security", code: "not-declared" });
     vec![
         attack("reach-ungranted-tool", Expected::Asked { kind: "denied", code: "not-granted" }).capabilities(social()),
+        attack("calls-ungranted", Expected::Asked { kind: "denied", code: "not-granted" })
+            .capabilities(calls("hostile/well-behaved")),
         breach("reach-undeclared-tool").capabilities(social()),
         breach("reach-undeclared-slot").capabilities(social()),
         breach("reach-resource").capabilities(social()),

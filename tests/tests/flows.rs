@@ -121,6 +121,79 @@ async fn a_missing_grant_is_asked_for_and_then_the_effect_is_gated() -> Result<(
     Ok(())
 }
 
+/// Runs the program against the server of that folder; what it printed, if it ended with this code.
+fn ended(data: &Path, args: &[&str], code: i32) -> Result<String> {
+    let output = chimera(data, args);
+    ensure!(output.status.code() == Some(code), "{args:?} ended with {:?}: {}", output.status.code(), said(&output));
+    Ok(said(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_grant_of_a_call_is_asked_for_given_listed_and_taken_back() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path();
+    let server = Server::start(data).await?;
+    server.install(&bundled("summarize")).await?;
+    server.install(&guest("exerciser")).await?;
+    let (caller, callee) = ("test/exerciser", "chimera/summarize");
+    let calling = async || {
+        let input = json!({ "mode": "call", "key": callee, "texts": ["The bridge is closed."] });
+        let step = json!({ "id": "call", "skill": caller, "input": input });
+        campaign(&server, &json!({ "goal": "Call it", "steps": [step] })).await
+    };
+    let id = calling().await?;
+    let asked = question(&server, &id, "denied", None).await?;
+    let reason = text(&asked["reason"]);
+    let (_, command) = reason.split_once("allow it with: ").context("no command")?;
+    ensure!(command == format!("chimera grant add {caller} --skill {callee}"), "{asked:#}");
+    let explained = ended(data, &["grant", "explain", caller, "--skill", callee], 3)?;
+    ensure!(explained.contains("no grant covers it") && explained.contains(command), "{explained}");
+
+    // What makes no sense is refused with what would.
+    let nothing = ended(data, &["grant", "add", caller], 2)?;
+    ensure!(nothing.contains("--slot") && nothing.contains("--skill"), "{nothing}");
+    let both = ended(data, &["grant", "add", caller, "--slot", "social", "--server", "social", "--skill", callee], 2)?;
+    ensure!(both.contains("names both"), "{both}");
+    let undeclared = ended(data, &["grant", "add", caller, "--skill", "chimera/sumarize"], 2)?;
+    ensure!(undeclared.contains("it declares: `chimera/summarize`"), "{undeclared}");
+    let mistyped = ended(data, &["grant", "add", "test/exercise", "--skill", callee], 1)?;
+    ensure!(mistyped.contains("did you mean `test/exerciser`"), "{mistyped}");
+    ended(data, &["grant", "add", caller, "--skill", "chimera/summarize@newest"], 2)?;
+    let over = ["grant", "add", caller, "--skill", callee, "--expires", "2020-01-01T00:00:00Z"];
+    ensure!(ended(data, &over, 2)?.contains("expired already"));
+    ensure!(list(&server.get("/api/v1/grants").await?).is_empty(), "nothing came of them");
+
+    // A grant of other versions is none; then the very command of the question.
+    ended(data, &["grant", "add", caller, "--skill", "chimera/summarize@>=7", "--expires", "1h"], 0)?;
+    say(&server, &asked, json!({ "decision": "approve" })).await?;
+    let again = question(&server, &id, "denied", Some(&asked)).await?;
+    ensure!(text(&again["reason"]).contains("is for `>=7`, not for"), "{again:#}");
+    let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let granted = ended(data, &words, 0)?;
+    ensure!(granted.contains("may call skill chimera/summarize, every version"), "{granted}");
+    say(&server, &again, json!({ "decision": "approve" })).await?;
+    ends(&server, &id, "completed").await?;
+    ensure!(ended(data, &["grant", "explain", caller, "--skill", callee], 0)?.contains("allowed"));
+
+    grant(&server, caller).await?;
+    let listed = ended(data, &["grant", "list"], 0)?;
+    for part in ["skill chimera/summarize", "every version", "versions >=7", "server social through slot social"] {
+        ensure!(listed.contains(part), "{part} is not in {listed}");
+    }
+    let output = chimera(data, &["grant", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout)?;
+    let kinds = |key: &str| list(&listed).iter().filter(|grant| grant[key].is_string()).count();
+    ensure!((kinds("callee"), kinds("slot"), kinds("expires_at")) == (2, 1, 1), "{listed:#}");
+    for grant in list(&listed) {
+        ended(data, &["grant", "revoke", &text(&grant["id"])], 0)?;
+    }
+    let id = calling().await?;
+    question(&server, &id, "denied", None).await?;
+    let explained = ended(data, &["grant", "explain", caller, "--skill", callee], 3)?;
+    ensure!(explained.contains("the grant was taken back"), "{explained}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_effects_asked_for_at_once_are_decided_one_by_one() -> Result<()> {
     let folder = tempfile::tempdir()?;

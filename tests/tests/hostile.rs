@@ -191,6 +191,10 @@ async fn carry_out(server: &Server, attack: &Attack) -> Result<String> {
         _ => {}
     }
     ensure!(status == 201, "it was not installed: {status} {answer:#}");
+    for callee in &attack.granted {
+        let grant = json!({ "skill": format!("hostile/{}", attack.name), "callee": callee });
+        server.post("/api/v1/grants", &grant).await?;
+    }
     let mut task = Value::Null;
     for _ in 0..attack.runs {
         task = run_task(server, &format!("hostile/{}", attack.name), json!({})).await?;

@@ -140,6 +140,7 @@ async fn trends_sum_what_was_observed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_called_skill_answers_and_the_clock_and_chance_are_real() -> Result<()> {
     let (_data, server) = server_with_exerciser().await?;
+    server.post("/api/v1/grants", &json!({ "skill": EXERCISER, "callee": "chimera/summarize" })).await?;
     let sentence = "The new tram line finally opened and the ride to the harbour takes ten minutes.";
     let told = answer(&server, json!({ "mode": "call", "key": "chimera/summarize", "texts": [sentence] })).await?;
     ensure!(told["output"]["summary"] == sentence, "{told:#}");

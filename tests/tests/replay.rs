@@ -60,6 +60,7 @@ async fn clocks_chance_memory_logs_and_callees_are_the_recorded_ones() -> Result
     let is_summarize = |path: &std::path::PathBuf| path.to_string_lossy().contains("chimera-summarize-");
     server.install(&skills().into_iter().find(is_summarize).context("the skill summarize")?).await?;
     server.install(&guest("exerciser")).await?;
+    server.post("/api/v1/grants", &json!({ "skill": "test/exerciser", "callee": "chimera/summarize" })).await?;
     let texts = json!(["The bridge is closed. The bridge will be rebuilt. It rained."]);
     for input in [
         json!({ "mode": "chance" }),

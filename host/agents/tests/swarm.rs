@@ -5,15 +5,17 @@ use chimera_agents::planner::{AssignSpec, AssignStatus};
 use chimera_agents::report::campaign_report;
 use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
 use chimera_agents::worker::ports::agent_of;
+use chimera_agents::worker::replay::{Replayer, Verdict};
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::CampaignState;
 use chimera_core::change::{Change, Committed, Write};
-use chimera_core::clock::{Clock, SystemClock};
-use chimera_core::failure::{FailureKind, codes};
-use chimera_core::ids::{SystemIds, TaskId};
+use chimera_core::clock::{Clock, SystemClock, Timestamp};
+use chimera_core::failure::{FailureKind, LimitName, LimitReached, codes};
+use chimera_core::grant::{CallGrant, Grant, Permits};
+use chimera_core::ids::{GrantId, SystemIds, TaskId};
 use chimera_core::manifest::Manifest;
-use chimera_core::ports::{ApprovalFilter, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth};
+use chimera_core::ports::{ApprovalFilter, Budget, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth};
 use chimera_core::records::ScratchItem;
 use chimera_core::skill::{SkillRef, SkillState};
 use chimera_core::task::{Task, TaskState};
@@ -119,6 +121,30 @@ impl House {
         }
         let bytes = embed_manifest(component, &Manifest::from_value(manifest).expect("a manifest"));
         self.registry.install(bytes, operator()).await.expect("installed").version.skill
+    }
+
+    /// Lets a skill call another.
+    async fn allow(&self, caller: &str, callee: &str, version: &str, expires_at: Option<Timestamp>) -> Grant {
+        let grant = Grant {
+            id: GrantId::new(&SystemIds),
+            skill: caller.parse().expect("a name"),
+            campaign: None,
+            permits: Permits::Call(CallGrant {
+                callee: callee.parse().expect("a name"),
+                version: version.parse().expect("a requirement"),
+            }),
+            granted_by: operator(),
+            granted_at: SystemClock.now(),
+            expires_at,
+            revoked_at: None,
+        };
+        self.put(grant.clone()).await;
+        grant
+    }
+
+    async fn put(&self, grant: Grant) {
+        let change = Change { writes: vec![Write::PutGrant(grant)], ..Change::new() };
+        assert_eq!(self.store.commit(change).await.expect("committed"), Committed::Applied);
     }
 
     async fn swarm(&self, workers: usize) -> SwarmHandle {
@@ -301,14 +327,10 @@ async fn a_swarm_that_was_stopped_goes_on_where_it_was() {
 async fn a_skill_may_call_what_it_declares_and_nothing_else() {
     let house = House::new().await;
     house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
-    let caller = component(
-        "import chimera:skill/skills@0.1.0;",
-        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
-        r#"(data (i32.const 8) "test/echo")"#,
-        CALL,
-    );
+    let caller = caller(CALL);
     let declares = |name: &str| json!({ "capabilities": { "skills": [{ "name": name, "version": "^0.1" }] } });
     house.install("test/caller", &caller, declares("test/echo")).await;
+    house.allow("test/caller", "test/echo", "*", None).await;
     let cheat = house.install("test/cheat", &caller, declares("test/other")).await;
     let swarm = house.swarm(1).await;
     let called = house.run(&swarm, "test/caller", json!({ "to": "echo" }), None, ENDS).await;
@@ -328,6 +350,141 @@ async fn a_skill_may_call_what_it_declares_and_nothing_else() {
     swarm.hitl().decide(open.id, reject, operator()).await.expect("decided");
     assert_eq!(house.task(caught.id).await.state, TaskState::Rejected);
     assert_eq!(version().await.state, SkillState::Suspended, "it stays");
+    swarm.shutdown().await;
+}
+
+/// A skill that calls `test/echo` once, or for ever.
+fn caller(body: &str) -> Vec<u8> {
+    component(
+        "import chimera:skill/skills@0.1.0;",
+        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
+        r#"(data (i32.const 8) "test/echo")"#,
+        body,
+    )
+}
+
+fn calls_echo() -> Value {
+    json!({ "capabilities": { "skills": [{ "name": "test/echo", "version": "*" }] } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_call_needs_a_grant_that_is_in_force() {
+    let house = House::new().await;
+    let echo = component("", "", "", ECHO);
+    house.install("test/echo", &echo, json!({})).await;
+    house.install("test/caller", &caller(CALL), calls_echo()).await;
+    let swarm = house.swarm(1).await;
+    let run = async || {
+        let ends = [ENDS, &[TaskState::AwaitingApproval]].concat();
+        house.run(&swarm, "test/caller", json!({ "to": "echo" }), None, &ends).await
+    };
+    let denied = async |why: &str| {
+        let task = run().await;
+        assert_eq!(task.state, TaskState::AwaitingApproval, "{why}: {task:?}");
+        let failure = task.failure.clone().expect("why");
+        assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Denied, codes::NOT_GRANTED), "{why}");
+        assert!(failure.message.contains("chimera grant add test/caller --skill test/echo"), "{why}: {failure}");
+        task
+    };
+    let allowed = async |why: &str| {
+        let task = run().await;
+        assert_eq!(task.state, TaskState::Approved, "{why}: {:?}", task.failure);
+    };
+    let first = denied("nothing is granted").await;
+    house.allow("test/echo", "test/caller", "*", None).await;
+    house.allow("test/caller", "test/other", "*", None).await;
+    denied("other calls are granted").await;
+    house.allow("test/caller", "test/echo", "*", Some(SystemClock.now())).await;
+    denied("the grant has expired").await;
+    let soon = SystemClock.now().plus(Duration::from_secs(3_600));
+    let grant = house.allow("test/caller", "test/echo", "^0.1", Some(soon)).await;
+    allowed("the grant covers it").await;
+
+    // The question that was asked is answered with a yes: the task runs again, and this time it may.
+    let question = first.waiting_on.expect("a question");
+    let asked = house.store.approval(question).await.expect("read").expect("there");
+    assert_eq!(asked.kind, ApprovalKind::Denied);
+    let approve = Answer { decision: HumanDecision::Approve, edited: None, note: None };
+    swarm.hitl().decide(question, approve, operator()).await.expect("decided");
+    let again = eventually(|| async {
+        let task = house.task(first.id).await;
+        ENDS.contains(&task.state).then_some(task)
+    })
+    .await;
+    assert_eq!(again.state, TaskState::Approved, "{:?}", again.failure);
+
+    // A version that the grant is not for.
+    let newer = json!({ "skill": { "name": "test/echo", "version": "0.2.0", "summary": "Made by a test.",
+        "license": "MIT", "effects": "none" } });
+    let newer = house.install("test/echo", &component("", "", "(data (i32.const 900) \"2\")", ECHO), newer).await;
+    house.registry.activate(&newer.name, &newer.version, operator()).await.expect("activated");
+    let other = denied("the grant is for another version").await;
+    let message = other.failure.expect("why").message;
+    assert!(message.contains("`^0.1`, not for 0.2.0") && message.ends_with("test/echo@^0.2.0"), "{message}");
+    let any = house.allow("test/caller", "test/echo", "*", None).await;
+    allowed("every version is granted").await;
+    for grant in [grant, any] {
+        house.put(Grant { revoked_at: Some(SystemClock.now()), ..grant }).await;
+    }
+    denied("the grants were taken back").await;
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callee_needs_a_grant_of_its_own_and_a_replay_needs_none() {
+    let house = House::new().await;
+    house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
+    house.install("test/caller", &caller(CALL), calls_echo()).await;
+    let outer = component(
+        "import chimera:skill/skills@0.1.0;",
+        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
+        r#"(data (i32.const 8) "test/caller")"#,
+        &CALL.replace("(i32.const 9)", "(i32.const 11)"),
+    );
+    let declares = json!({ "capabilities": { "skills": [{ "name": "test/caller", "version": "*" }] } });
+    house.install("test/outer", &outer, declares).await;
+    let grant = house.allow("test/outer", "test/caller", "*", None).await;
+    let swarm = house.swarm(1).await;
+    let asking = house.run(&swarm, "test/outer", json!({ "n": 1 }), None, &[TaskState::AwaitingApproval]).await;
+    let failure = asking.failure.expect("why");
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Denied, codes::NOT_GRANTED));
+    assert!(failure.message.contains("skill test/caller: no grant lets `test/caller` call"), "{failure}");
+    let inner = house.allow("test/caller", "test/echo", "*", None).await;
+    let done = house.run(&swarm, "test/outer", json!({ "n": 1 }), None, ENDS).await;
+    assert_eq!(done.outcome.expect("an outcome").output, json!({ "n": 1 }));
+
+    // What was answered once is answered so again, whatever is granted now.
+    for grant in [grant, inner] {
+        house.put(Grant { revoked_at: Some(SystemClock.now()), ..grant }).await;
+    }
+    let replayer = Replayer::new(Arc::new(house.store.clone()), house.registry.clone(), house.sandbox.clone());
+    for task in [done.id, asking.id] {
+        let replay = replayer.replay(task, None, None).await.expect("replayed");
+        assert_eq!(replay.verdict, Verdict::Identical);
+    }
+    swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_calls_of_one_task_are_counted_over_all_of_its_skills() {
+    let house = House::new().await;
+    house.install("test/echo", &component("", "", "", ECHO), json!({})).await;
+    let endless = CALL.replacen("(call", "(loop $more (global.set $top (i32.const 8192)) (call", 1);
+    let endless = format!("{} (br $more)) unreachable", endless.trim_end_matches("(i32.const 1024)").trim_end());
+    house.install("test/endless", &caller(&endless), calls_echo()).await;
+    house.allow("test/endless", "test/echo", "*", None).await;
+    let swarm = house.swarm(1).await;
+    let task = house.run(&swarm, "test/endless", json!({}), None, ENDS).await;
+    let failure = task.failure.expect("why");
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, codes::CALL_LIMIT));
+    let most = u64::from(Budget::MAX_CALLS);
+    assert_eq!(failure.limit, Some(LimitReached { name: LimitName::SkillCalls, max: most, used: most + 1 }));
+    let journal = house.store.journal(task.id, task.epoch).await.expect("read");
+    let calls = journal.iter().filter(|entry| entry.call == "skills.call").count();
+    assert_eq!(calls as u64, most, "and not one more was made");
+    let replayer = Replayer::new(Arc::new(house.store.clone()), house.registry.clone(), house.sandbox.clone());
+    let replay = replayer.replay(task.id, None, None).await.expect("replayed");
+    assert_eq!(replay.verdict, Verdict::Identical);
     swarm.shutdown().await;
 }
 
@@ -364,6 +521,8 @@ async fn a_callee_ends_at_the_budget_that_its_caller_gave_it() {
     };
     let fuel = "(i32.const 0) (i64.const 0) (i32.const 1) (i64.const 3000000)";
     let time = "(i32.const 1) (i64.const 300) (i32.const 0) (i64.const 0)";
+    house.allow("test/thrifty", "test/spin", "*", None).await;
+    house.allow("test/hasty", "test/spin", "^0.1", None).await;
     house.install("test/thrifty", &spins_within(fuel), over("test/thrifty")).await;
     house.install("test/hasty", &spins_within(time), over("test/hasty")).await;
     let swarm = house.swarm(1).await;

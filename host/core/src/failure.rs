@@ -67,6 +67,8 @@ pub enum LimitName {
     Readings,
     /// Host answers that are recorded of one run, in bytes.
     Journal,
+    /// Calls of other skills in one task, those that callees make included.
+    SkillCalls,
 }
 
 impl LimitName {
@@ -86,6 +88,7 @@ impl LimitName {
             Self::Input => "input",
             Self::Readings => "readings",
             Self::Journal => "journal",
+            Self::SkillCalls => "skill-calls",
         }
     }
 }

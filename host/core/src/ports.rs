@@ -475,12 +475,14 @@ pub struct Called {
     pub fuel: u64,
     /// Milliseconds of wall time it took.
     pub wall_ms: u64,
+    /// The calls of skills that it and its own callees made: they come out of the caller's.
+    pub calls: u32,
 }
 
 impl Called {
     /// The callee was not run.
     pub fn not_run(error: impl Into<HostError>) -> Self {
-        Self { result: Err(error.into()), fuel: 0, wall_ms: 0 }
+        Self { result: Err(error.into()), fuel: 0, wall_ms: 0, calls: 0 }
     }
 }
 
@@ -491,6 +493,13 @@ pub struct Budget {
     pub deadline: Instant,
     /// Fuel.
     pub fuel: u64,
+    /// Calls of skills, its callees' included.
+    pub calls: u32,
+}
+
+impl Budget {
+    /// Most calls of skills in one task, whoever of the callees makes them.
+    pub const MAX_CALLS: u32 = 256;
 }
 
 /// Which secrets are configured.
@@ -642,7 +651,7 @@ impl TrendsPort for Deny {
 #[async_trait]
 impl SkillsPort for Deny {
     async fn call(&self, _: u32, name: &SkillName, _: Value, _: Budget) -> Called {
-        Called { result: denied(&format!("skill `{name}`")), fuel: 0, wall_ms: 0 }
+        Called { result: denied(&format!("skill `{name}`")), fuel: 0, wall_ms: 0, calls: 0 }
     }
 }
 

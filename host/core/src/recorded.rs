@@ -262,7 +262,8 @@ impl TrendsPort for Recorded {
 #[async_trait]
 impl SkillsPort for Recorded {
     async fn call(&self, _: u32, name: &SkillName, input: Value, _: Budget) -> Called {
-        Called { result: self.take_as("skills.call", &json!({ "name": name, "input": input })), fuel: 0, wall_ms: 0 }
+        let result = self.take_as("skills.call", &json!({ "name": name, "input": input }));
+        Called { result, fuel: 0, wall_ms: 0, calls: 0 }
     }
 }
 

@@ -4,11 +4,8 @@
 
 mod support;
 
-use chimera_core::audit::Actor;
 use chimera_core::clock::{Clock as _, ManualClock, Timestamp};
 use chimera_core::digest::Digest;
-use chimera_core::grant::{Grant, ToolMode, ToolPolicy, Want, covering};
-use chimera_core::ids::{CampaignId, GrantId, SequentialIds};
 use chimera_core::journal::JournalEntry;
 use chimera_core::json::{check_schema, contains};
 use chimera_core::manifest::{RecordedAnswer, SelfTest};
@@ -21,7 +18,6 @@ use chimera_core::skill::SkillName;
 use chimera_core::text::{floor_char_boundary, printable, truncated};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use support::ready;
 
@@ -120,36 +116,6 @@ fn a_violated_schema_is_told_with_the_path() {
     assert!(check_schema(&json!({ "type": 5 }), &json!(1)).unwrap_err().contains("the schema cannot be used"));
 }
 
-#[test]
-fn the_nearest_grant_covers_and_a_revoked_one_does_not() {
-    let ids = SequentialIds::default();
-    let skill: SkillName = "acme/post".parse().unwrap();
-    let campaign = CampaignId::new(&ids);
-    let policy = ToolPolicy { mode: ToolMode::EffectWithApproval, pin: None };
-    let grant = |campaign, at: i64| Grant {
-        id: GrantId::new(&ids),
-        skill: skill.clone(),
-        campaign,
-        slot: "social".to_owned(),
-        server: "s".to_owned(),
-        tools: BTreeMap::from([("publish".to_owned(), policy.clone())]),
-        resources: BTreeSet::from(["post://1".to_owned()]),
-        granted_by: Actor::System,
-        granted_at: Timestamp::from_millis(at),
-        revoked_at: None,
-    };
-    let mut grants = vec![grant(None, 5), grant(Some(campaign), 1), grant(None, 9)];
-    let find = |grants: &[Grant], campaign, want| covering(grants, &skill, campaign, "social", want).map(|g| g.id);
-    assert_eq!(find(&grants, Some(campaign), Want::Tool("publish")), Some(grants[1].id));
-    assert_eq!(find(&grants, None, Want::Tool("publish")), Some(grants[2].id));
-    assert_eq!(find(&grants, None, Want::Resource("post://1")), Some(grants[2].id));
-    assert_eq!(find(&grants, None, Want::Tool("delete")), None);
-    grants[1].revoked_at = Some(Timestamp::EPOCH);
-    assert_eq!(find(&grants, Some(campaign), Want::List), Some(grants[2].id));
-    let other: SkillName = "acme/other".parse().unwrap();
-    assert!(covering(&grants, &other, None, "social", Want::List).is_none());
-}
-
 fn answers(list: Value) -> Vec<RecordedAnswer> {
     serde_json::from_value(list).unwrap()
 }
@@ -194,7 +160,7 @@ fn recorded_answers_come_in_order_for_every_port() {
     ready(recorded.delete("k")).unwrap();
     ready(recorded.observe(0, "rust", 2.0, "s")).unwrap();
     assert_eq!(ready(recorded.top(Duration::from_secs(60), 3)).unwrap()[0].count, 1);
-    let budget = Budget { deadline: soon(), fuel: 1 };
+    let budget = Budget { deadline: soon(), fuel: 1, calls: 1 };
     let called = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget));
     assert_eq!((called.result.unwrap().output, called.fuel), (json!(1), 0));
     assert!(ready(recorded.exists("token")));

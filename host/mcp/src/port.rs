@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chimera_core::effect::SentKey;
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes as core_codes};
-use chimera_core::grant::{Grant, ToolMode, ToolPolicy, Want, covering};
+use chimera_core::grant::{Asker, Grant, SlotGrant, ToolMode, ToolPolicy, Want, covering};
 use chimera_core::ids::{ApprovalId, LeaseId};
 use chimera_core::json::{MAX_DEPTH, is_deeper_than};
 use chimera_core::manifest::McpSlot;
@@ -101,8 +101,9 @@ impl GatewayPort {
         Ok(self.inner.truth.grants(Some(&self.run.skill.name)).await?)
     }
 
-    fn covering<'g>(&self, grants: &'g [Grant], slot: &str, want: Want<'_>) -> Option<&'g Grant> {
-        covering(grants, &self.run.skill.name, self.run.campaign, slot, want)
+    fn covering<'g>(&self, grants: &'g [Grant], slot: &str, want: Want<'_>) -> Option<&'g SlotGrant> {
+        let asker = Asker { skill: &self.run.skill.name, campaign: self.run.campaign, now: self.inner.clock.now() };
+        covering(grants, asker, slot, want).map(|(_, permitted)| permitted)
     }
 
     /// The grant: what no operator allowed is denied.

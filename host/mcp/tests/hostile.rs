@@ -5,9 +5,10 @@
 mod support;
 
 use chimera_core::approval::ApprovalKind;
+use chimera_core::clock::{Clock as _, SystemClock};
 use chimera_core::effect::EffectState;
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::grant::{ToolMode, ToolPolicy};
+use chimera_core::grant::{Grant, Permits, ToolMode, ToolPolicy};
 use chimera_core::ports::HostError;
 use chimera_mcp::{Idempotency, ServerState};
 use serde_json::json;
@@ -215,11 +216,18 @@ async fn a_granted_resource_is_read() {
     assert!(matches!(denied, Err(HostError::Failure(failure)) if failure.code == codes::NOT_GRANTED
         && failure.message.contains("--resource social://about")));
     let mut grant = world.truth.grants(None).await.unwrap().remove(0);
-    grant.resources.insert("social://about".to_owned());
-    let mut change = chimera_core::change::Change::new();
-    change.write(chimera_core::change::Write::PutGrant(grant));
-    support::apply(&*world.truth, change).await;
+    let Permits::Slot(slot) = &mut grant.permits else { panic!("{grant:?}") };
+    slot.resources.insert("social://about".to_owned());
+    let put = async |grant| {
+        let mut change = chimera_core::change::Change::new();
+        change.write(chimera_core::change::Write::PutGrant(grant));
+        support::apply(&*world.truth, change).await;
+    };
+    put(grant.clone()).await;
     assert_eq!(attempt.port.read_resource("social", "social://about", soon()).await.unwrap(), "about");
+    put(Grant { expires_at: Some(SystemClock.now()), ..grant }).await;
+    let over = attempt.port.read_resource("social", "social://about", soon()).await;
+    assert!(matches!(over, Err(HostError::Failure(failure)) if failure.code == codes::NOT_GRANTED));
 }
 
 #[tokio::test]

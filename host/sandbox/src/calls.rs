@@ -387,6 +387,14 @@ struct Callee {
     /// Journals of before there was anybody to tell have none.
     #[serde(default)]
     time_ms: u64,
+    /// The calls of skills that were made below it; most callees make none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    calls: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_none(calls: &u32) -> bool {
+    *calls == 0
 }
 
 impl Callee {
@@ -398,7 +406,7 @@ impl Callee {
     /// # Errors
     /// What ends the caller's run.
     fn of(called: Called, max: usize) -> Result<Self, HostError> {
-        let Called { result, fuel, wall_ms: time_ms } = called;
+        let Called { result, fuel, wall_ms: time_ms, calls } = called;
         let returned = match result {
             Ok(outcome) => {
                 let size = json_size(&outcome) + Self::FRAME;
@@ -412,7 +420,7 @@ impl Callee {
             Err(HostError::Failure(failure)) if failure.kind != FailureKind::Security => Err(failure),
             Err(ends) => return Err(ends),
         };
-        Ok(Self { returned, fuel, time_ms })
+        Ok(Self { returned, fuel, time_ms, calls })
     }
 }
 
@@ -436,25 +444,28 @@ pub(crate) async fn call_skill(
     {
         request["budget"] = json!({ "time-ms": time_ms, "fuel": fuel });
     }
-    let budget = budget_of(given, host.deadline, left);
+    let calls_left = host.spend_skill_call()?;
+    let budget = budget_of(given, host.deadline, left, calls_left);
     let (port, max) = (host.ports.skills.clone(), host.payload_bytes);
     let called: Told<Callee> = host
         .answer(pass, Reach::Acts, "skills.call", &request, |ordinal| {
             WITHIN_CALLER.scope((), async move { Callee::of(port.call(ordinal, &callee, input, budget).await, max) })
         })
         .await?;
-    let Callee { returned, fuel, time_ms } = told!(called);
+    let Callee { returned, fuel, time_ms, calls } = told!(called);
+    store.data_mut().host.skill_calls_left = calls_left.saturating_sub(calls);
     store.set_fuel(left.saturating_sub(fuel))?;
     let answer = |outcome| skills::Answer { outcome: outcome_to_guest(outcome), time_ms, fuel };
     Ok(returned.map(answer).map_err(failure_to_guest))
 }
 
 /// What a callee may use: what its caller gives it, and never more than the caller has.
-fn budget_of(given: Option<skills::Budget>, deadline: Instant, fuel: u64) -> Budget {
+fn budget_of(given: Option<skills::Budget>, deadline: Instant, fuel: u64, calls: u32) -> Budget {
     let (given_ms, given_fuel) = given.map_or((None, None), |given| (given.time_ms, given.fuel));
     let until = given_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
     Budget {
         deadline: until.map_or(deadline, |until| until.min(deadline)),
         fuel: given_fuel.map_or(fuel, |given| given.min(fuel)),
+        calls,
     }
 }

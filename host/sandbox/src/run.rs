@@ -58,6 +58,10 @@ pub struct RunRequest {
     pub manifest: Arc<Manifest>,
     /// The run ends then, or when `limits.time_ms` are over, whichever comes first.
     pub deadline: Instant,
+    /// Calls of skills that it and its callees may make; [`Budget::MAX_CALLS`] for a task's own skill.
+    ///
+    /// [`Budget::MAX_CALLS`]: chimera_core::ports::Budget::MAX_CALLS
+    pub skill_calls: u32,
 }
 
 /// How a run ended and what it took.
@@ -67,6 +71,8 @@ pub struct RunReport {
     pub end: RunEnd,
     /// What it used, also when it failed.
     pub usage: Usage,
+    /// The calls of skills that it and its callees made.
+    pub skill_calls: u32,
     /// What it logged and printed; at most 1,000 lines and 256 KiB.
     pub logs: Vec<LogLine>,
     /// Lines that were over the limit.
@@ -150,6 +156,7 @@ struct Call<'a> {
     gate: Gate,
     limits: Limits,
     deadline: Instant,
+    skill_calls: u32,
     ports: HostPorts,
     /// When it was asked for.
     started: Instant,
@@ -217,6 +224,7 @@ impl Sandbox {
             gate: Gate::Manifest(request.manifest),
             limits: request.limits,
             deadline: request.deadline,
+            skill_calls: request.skill_calls,
             ports,
             started: Instant::now(),
             past,
@@ -250,6 +258,7 @@ impl Sandbox {
             gate: Gate::Closed,
             limits,
             deadline: Instant::now() + limits.time(),
+            skill_calls: 0,
             ports: HostPorts::deny_all(),
             started: Instant::now(),
             past: Past::Journal,
@@ -290,6 +299,7 @@ impl Sandbox {
             gate: Gate::Closed,
             limits,
             deadline,
+            skill_calls: 0,
             ports: HostPorts::deny_all(),
             started: Instant::now(),
             past: Past::Journal,
@@ -346,7 +356,7 @@ impl Sandbox {
             Ok(start) => start,
             Err(end) => return Report::ended(end),
         };
-        let Call { skill, export, gate, limits, deadline, ports, started, past: _ } = call;
+        let Call { skill, export, gate, limits, deadline, skill_calls, ports, started, past: _ } = call;
         let logs = LogSink::new(ports.progress.clone());
         let config = self.config();
         let host = Host {
@@ -360,6 +370,7 @@ impl Sandbox {
             host_calls: 0,
             port_calls: 0,
             mcp_calls: 0,
+            skill_calls_left: skill_calls,
             last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
             next_tool_call: 0,
             ended: None,
@@ -383,9 +394,10 @@ impl Sandbox {
             host_calls: state.host.host_calls,
             mcp_calls: state.host.mcp_calls,
         };
+        let skill_calls = skill_calls.saturating_sub(state.host.skill_calls_left);
         drop(store);
         let (logs, dropped_log_lines) = logs.take();
-        Report { end: result, usage, logs, dropped_log_lines, unwritten }
+        Report { end: result, usage, skill_calls, logs, dropped_log_lines, unwritten }
     }
 
     fn store(&self, host: Host, seed: u64, limits: &Limits) -> Store<State> {
@@ -620,6 +632,7 @@ fn failure_of(end: RunEnd) -> Failure {
 struct Report<E> {
     end: E,
     usage: Usage,
+    skill_calls: u32,
     logs: Vec<LogLine>,
     dropped_log_lines: u64,
     unwritten: Unwritten,
@@ -627,22 +640,22 @@ struct Report<E> {
 
 impl<T> Report<Result<T, RunEnd>> {
     fn ended(end: RunEnd) -> Self {
-        let RunReport { end, usage, logs, dropped_log_lines, unwritten } = RunReport::before_start(end);
-        Self { end: Err(end), usage, logs, dropped_log_lines, unwritten }
+        let RunReport { end, usage, skill_calls, logs, dropped_log_lines, unwritten } = RunReport::before_start(end);
+        Self { end: Err(end), usage, skill_calls, logs, dropped_log_lines, unwritten }
     }
 }
 
 impl<E> Report<E> {
     fn map_end<F>(self, map: impl FnOnce(E) -> F) -> Report<F> {
-        let Self { end, usage, logs, dropped_log_lines, unwritten } = self;
-        Report { end: map(end), usage, logs, dropped_log_lines, unwritten }
+        let Self { end, usage, skill_calls, logs, dropped_log_lines, unwritten } = self;
+        Report { end: map(end), usage, skill_calls, logs, dropped_log_lines, unwritten }
     }
 }
 
 impl From<Report<RunEnd>> for RunReport {
     fn from(report: Report<RunEnd>) -> Self {
-        let Report { end, usage, logs, dropped_log_lines, unwritten } = report;
-        Self { end, usage, logs, dropped_log_lines, unwritten }
+        let Report { end, usage, skill_calls, logs, dropped_log_lines, unwritten } = report;
+        Self { end, usage, skill_calls, logs, dropped_log_lines, unwritten }
     }
 }
 
@@ -653,6 +666,13 @@ impl RunReport {
     }
 
     fn before_start(end: RunEnd) -> Self {
-        Self { end, usage: Usage::default(), logs: Vec::new(), dropped_log_lines: 0, unwritten: Unwritten::default() }
+        Self {
+            end,
+            usage: Usage::default(),
+            skill_calls: 0,
+            logs: Vec::new(),
+            dropped_log_lines: 0,
+            unwritten: Unwritten::default(),
+        }
     }
 }

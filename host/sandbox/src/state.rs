@@ -10,8 +10,8 @@ use crate::logs::{Audience, LogSink};
 use crate::recorder::{MAX_CALLS, Recorder};
 use crate::run::RunEnd;
 use crate::wasi::{GuestClock, Random, Reading};
-use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::ports::{HostPorts, PortError, PortErrorKind};
+use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
+use chimera_core::ports::{Budget, HostPorts, PortError, PortErrorKind};
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::component::ResourceTable;
@@ -55,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) port_calls: u32,
     /// MCP calls among them.
     pub(crate) mcp_calls: u32,
+    /// Calls of skills that are left of the task's.
+    pub(crate) skill_calls_left: u32,
     /// What the guest's clocks last showed: they stand still there once it has made too many readings.
     pub(crate) last_reading: Reading,
     /// The number of the next tool call.
@@ -106,6 +108,26 @@ impl Host {
         }
         self.mcp_calls += 1;
         Ok(())
+    }
+
+    /// Takes one call from what the task may make of skills; what is left then is the callee's as well. It ends the run
+    /// instead of being told: each run of a tree that is spent ends when it next calls, and so all of it does.
+    ///
+    /// # Errors
+    /// Ends the run when none is left.
+    pub(crate) fn spend_skill_call(&mut self) -> wasmtime::Result<u32> {
+        let Some(left) = self.skill_calls_left.checked_sub(1) else {
+            const MAX: u32 = Budget::MAX_CALLS;
+            let message = format!(
+                "the skills of one task called each other more than {MAX} times: give each call more to do, or make \
+                 several tasks of it"
+            );
+            let failure = Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message);
+            let failure = failure.limit(LimitName::SkillCalls, MAX.into(), u64::from(MAX) + 1);
+            return Err(self.end(RunEnd::Failed(failure)));
+        };
+        self.skill_calls_left = left;
+        Ok(left)
     }
 
     /// People watching heard the replayed part already.

@@ -227,7 +227,7 @@ impl SkillsPort for Callee {
         let time = budget.deadline.saturating_duration_since(Instant::now());
         self.0.lock().unwrap().push((budget.fuel, time));
         let outcome = Outcome { output: input, confidence: 1.0, evidence: Vec::new() };
-        Called { result: Ok(outcome), fuel: 1_000_000, wall_ms: 3 }
+        Called { result: Ok(outcome), fuel: 1_000_000, wall_ms: 3, calls: 0 }
     }
 }
 

@@ -4,14 +4,14 @@
 
 mod common;
 
-use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, LimitReached, codes};
 use chimera_core::journal::Divergence;
 use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::{Budget, Called, HostPorts, SkillsPort};
 use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
-use chimera_sandbox::{RunEnd, RunReport, Sandbox, Tape, codes as own};
+use chimera_sandbox::{RunEnd, RunReport, RunRequest, Sandbox, Tape, codes as own};
 use common::{
     CALL_TOOL, MemoryJournal, NAMES, RUN, Reply, SEARCH, Tools, approval, component, failure, manifest_with, output,
     ports, prepare, request, sandbox, searcher, skill,
@@ -373,7 +373,7 @@ impl SkillsPort for Callee {
             Some(code) => Err(Failure::new(FailureKind::Permanent, code.as_str().unwrap(), "no").into()),
             None => Ok(Outcome { output: input, confidence: 1.0, evidence: vec!["because".to_owned()] }),
         };
-        Called { result, fuel: 1_000_000, wall_ms: 1 }
+        Called { result, fuel: 1_000_000, wall_ms: 1, calls: 0 }
     }
 }
 
@@ -409,6 +409,49 @@ async fn a_callee_that_fails_costs_its_caller_as_much() {
         let report = sandbox.run(&skill, request(input, limits), fresh).await;
         assert_eq!(failure(&report).code, codes::FUEL, "nothing is left after the callee");
     }
+}
+
+/// A callee that makes a hundred calls of its own, and notes how many it was given.
+#[derive(Default)]
+struct Busy(std::sync::Mutex<Vec<u32>>);
+
+#[async_trait::async_trait]
+impl SkillsPort for Busy {
+    async fn call(&self, _: u32, _: &SkillName, input: Value, budget: Budget) -> Called {
+        self.0.lock().unwrap().push(budget.calls);
+        let outcome = Outcome { output: input, confidence: 1.0, evidence: Vec::new() };
+        Called { result: Ok(outcome), fuel: 1, wall_ms: 1, calls: 100.min(budget.calls) }
+    }
+}
+
+#[tokio::test]
+async fn what_callees_call_comes_out_of_the_tasks_calls() {
+    let wasm = component(
+        "guest",
+        r#"(import "chimera:skill/skills@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32)))"#,
+        &format!(
+            r#"{RUN} (loop $on (call $call (i32.const 2048) (i32.const 10) (local.get $input) (local.get $input_len)
+            (i32.const 1536)) (br $on)) unreachable) (data (i32.const 2048) "acme/other")"#
+        ),
+    );
+    let sandbox = sandbox();
+    let skill = prepare(&sandbox, &wasm).await;
+    let (busy, journal) = (Arc::new(Busy::default()), MemoryJournal::of(Vec::new()));
+    let calling = HostPorts { skills: busy.clone(), journal: journal.clone(), ..HostPorts::deny_all() };
+    let replaying = HostPorts { journal: journal.clone(), ..HostPorts::deny_all() };
+    for ports in [calling, replaying] {
+        let report = sandbox.run(&skill, request(json!({}), Limits::default()), ports).await;
+        let failure = failure(&report);
+        assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, codes::CALL_LIMIT));
+        let reached = LimitReached { name: LimitName::SkillCalls, max: 256, used: 257 };
+        assert_eq!((failure.limit, report.skill_calls), (Some(reached), 256));
+    }
+    assert_eq!(*busy.0.lock().unwrap(), [255, 154, 53], "each has what is left, and a replay calls nobody");
+    // A callee starts with what its caller had left.
+    let spent = RunRequest { skill_calls: 0, ..request(json!({}), Limits::default()) };
+    let report = sandbox.run(&skill, spent, HostPorts { skills: busy.clone(), ..HostPorts::deny_all() }).await;
+    assert_eq!((failure(&report).code.as_str(), report.skill_calls), (codes::CALL_LIMIT, 0));
+    assert_eq!(busy.0.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]

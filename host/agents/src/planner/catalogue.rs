@@ -116,28 +116,13 @@ impl Catalogue {
             let list: Vec<String> = known.iter().take(5).map(|version| version.skill.version.to_string()).collect();
             return Err(format!("no active version of `{name}` meets `{text}`; new work gets {}", list.join(", ")));
         }
-        let near = self.nearest_names(name.as_str());
+        let near = nearest_names(name.as_str(), self.by_name.keys());
         let hint = if near.is_empty() {
             "no skill is installed and active: install one with `chimera skill install FILE`".to_owned()
         } else {
             format!("did you mean {}? Or install it with `chimera skill install FILE`", list_names(&near))
         };
         Err(format!("no skill `{name}` is installed and active; {hint}"))
-    }
-
-    /// Up to three installed names, nearest first.
-    pub(crate) fn nearest_names(&self, wanted: &str) -> Vec<String> {
-        let own = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut names: Vec<(usize, &str)> = self
-            .by_name
-            .keys()
-            .map(|name| {
-                let whole = distance(wanted, name.as_str());
-                (whole.min(distance(&own(wanted), name.name()) + 1), name.as_str())
-            })
-            .collect();
-        names.sort_unstable();
-        names.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
     }
 
     /// First words of names and example phrases: verbs that begin an instruction.
@@ -184,7 +169,7 @@ impl Catalogue {
 }
 
 /// `a`, `b` or `c`, each in backticks.
-pub(crate) fn list_names(names: &[String]) -> String {
+pub fn list_names(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.as_slice() {
         [] => String::new(),
@@ -285,6 +270,20 @@ impl Rarity {
             None => 0.35,
         }
     }
+}
+
+/// Up to three of these names, nearest first.
+pub fn nearest_names<'n>(wanted: &str, names: impl Iterator<Item = &'n SkillName>) -> Vec<String> {
+    let own = wanted.rsplit('/').next().unwrap_or_default();
+    let mut names: Vec<(usize, &str)> = names
+        .map(|name| {
+            let whole = distance(wanted, name.as_str());
+            (whole.min(distance(own, name.name()) + 1), name.as_str())
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
 /// Levenshtein distance, for texts of at most 140 bytes.

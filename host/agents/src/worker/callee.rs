@@ -1,19 +1,22 @@
 //! A skill that calls another skill.
 //!
-//! The callee must be declared by the caller's manifest, runs within what is left of the caller's time and fuel, sees its
-//! own memory, and reaches no MCP tool: a call's number in the ledger belongs to the task, and two skills must never
-//! share one. Calls nest at most four deep. Made by the executor for each run.
+//! The callee must be declared by the caller's manifest and granted to it by an operator, in the version that is called.
+//! It runs within what is left of the caller's time, fuel and calls, sees its own memory, and reaches no MCP tool: a call's
+//! number in the ledger belongs to the task, and two skills must never share one. Calls nest at most four deep. A replayed
+//! call never gets here: its answer, a no included, is in the journal. Made by the executor for each run.
 
 use super::executor::Executor;
 use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of, callee_failed};
 use async_trait::async_trait;
 use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::grant::{Asker, Calling, Grant, call_command, calling};
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::{Budget, Called, Deny, HostError, HostPorts, SkillsPort};
 use chimera_core::skill::{SkillName, SkillRef};
 use chimera_core::task::Outcome;
 use chimera_registry::check_value;
 use chimera_sandbox::{RunEnd, RunRequest};
+use semver::Version;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -48,21 +51,51 @@ pub(crate) struct Callees {
 impl SkillsPort for Callees {
     async fn call(&self, ordinal: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
         let started = Instant::now();
-        let mut fuel = 0;
-        let result = self.run_callee(ordinal, name, input, budget, &mut fuel).await;
-        Called { result, fuel, wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }
+        let mut took = Took::default();
+        let result = self.run_callee(ordinal, name, input, budget, &mut took).await;
+        let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Called { result, fuel: took.fuel, wall_ms, calls: took.calls }
     }
 }
 
+/// What a callee took of its caller's, however it ended; nothing when it was not run.
+#[derive(Default)]
+struct Took {
+    fuel: u64,
+    calls: u32,
+}
+
 impl Callees {
-    /// `fuel` is what the callee took, however it ended; untouched when it was not run.
+    /// May the caller call this version, or any when there is none to call?
+    fn check_grant(&self, grants: &[Grant], name: &SkillName, version: Option<&Version>) -> Result<(), Failure> {
+        let caller = &self.caller.skill.name;
+        let asker = Asker { skill: caller, campaign: self.run.campaign, now: self.executor.clock().now() };
+        let message = match calling(grants, asker, name, version) {
+            Calling::Granted(_) => return Ok(()),
+            Calling::NotGranted => {
+                let command = call_command(caller, name, None);
+                format!("no grant lets `{caller}` call skill `{name}`; an operator can allow it with: {command}")
+            }
+            Calling::OtherVersions(granted) => {
+                let command = call_command(caller, name, version);
+                let version = version.map(ToString::to_string).unwrap_or_default();
+                format!(
+                    "the grant of `{caller}` to call skill `{name}` is for `{}`, not for {version}; an operator can allow \
+                     it with: {command}",
+                    granted.version
+                )
+            }
+        };
+        Err(Failure::new(FailureKind::Denied, codes::NOT_GRANTED, message))
+    }
+
     async fn run_callee(
         &self,
         ordinal: u32,
         name: &SkillName,
         input: Value,
         budget: Budget,
-        fuel: &mut u64,
+        took: &mut Took,
     ) -> Result<Outcome, HostError> {
         let declared = self.caller.capabilities.skills.iter().find(|dependency| dependency.name == *name);
         let Some(declared) = declared else {
@@ -75,7 +108,11 @@ impl Callees {
         }
         // The route of this moment; a later attempt of the task takes the same side of a trial.
         let lineage = Some(self.run.task.as_uuid());
-        let found = self.executor.registry().resolve(name, Some(&declared.version), lineage).await?;
+        let resolving = self.executor.registry().resolve(name, Some(&declared.version), lineage);
+        // Read for every call: what was granted a moment ago counts, and what was taken back counts no more.
+        let granting = self.executor.truth().grants(Some(&self.caller.skill.name));
+        let (found, grants) = tokio::try_join!(resolving, granting)?;
+        self.check_grant(&grants, name, found.as_ref().map(|found| &found.skill.version))?;
         let Some(version) = found else {
             let message = format!("no active version of `{name}` meets `{}`: install one", declared.version);
             return Err(Failure::new(FailureKind::Permanent, "skill-missing", message).into());
@@ -98,11 +135,12 @@ impl Callees {
             limits,
             manifest: manifest.clone(),
             deadline: budget.deadline,
+            skill_calls: budget.calls,
         };
         let ports = self.ports_for(ordinal, name, manifest.clone());
         // Boxed: a run may call a run.
         let report = Box::pin(self.executor.sandbox().run(&loaded.prepared, request, ports)).await;
-        *fuel = report.usage.fuel;
+        *took = Took { fuel: report.usage.fuel, calls: report.skill_calls };
         match report.end {
             RunEnd::Finished(outcome) => match check_value(&manifest.io.output, &outcome.output, budget.deadline).await
             {

@@ -12,7 +12,7 @@ use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::journal::{JournalEntry, RecordedEnd, RecordedResult};
 use chimera_core::manifest::{Limits, Manifest};
-use chimera_core::ports::{HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
+use chimera_core::ports::{Budget, HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Lease, Usage};
 use chimera_registry::{LoadedSkill, Registry, check_value};
@@ -187,6 +187,7 @@ impl Executor {
             limits: within(spec.limits, manifest.limits),
             manifest: manifest.clone(),
             deadline,
+            skill_calls: Budget::MAX_CALLS,
         };
         let ports = self.ports_for(leased, lease, &loaded, blame);
         let report = self.0.sandbox.run(&loaded.prepared, request, ports).await;

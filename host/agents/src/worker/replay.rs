@@ -11,7 +11,7 @@ use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::ids::TaskId;
 use chimera_core::journal::{Divergence, JournalEntry, RecordedEnd, RecordedResult};
 use chimera_core::manifest::Manifest;
-use chimera_core::ports::Truth;
+use chimera_core::ports::{Budget, Truth};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Task, TaskSpec, Usage};
 use chimera_registry::{Registry, check_value};
@@ -211,6 +211,7 @@ impl Replayer {
             limits,
             manifest: manifest.clone(),
             deadline,
+            skill_calls: Budget::MAX_CALLS,
         };
         let tape = Tape { skill: spec.skill.digest, limits: told, entries: recorded.entries.clone() };
         let report = self.sandbox.replay(prepared, request, tape).await;

@@ -12,7 +12,7 @@ use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::digest::Digest;
 use chimera_core::effect::Effect;
 use chimera_core::failure::Failure;
-use chimera_core::grant::{Grant, ToolMode, ToolPolicy};
+use chimera_core::grant::{Grant, Permits, SlotGrant, ToolMode, ToolPolicy};
 use chimera_core::ids::{AgentId, ApprovalId, GrantId, IdSource, LeaseId, LineageId, SpecId, SystemIds, TaskId};
 use chimera_core::machine::{LeaseEnd, TaskEvent, settle_effect, transition};
 use chimera_core::manifest::Manifest;
@@ -214,12 +214,15 @@ impl World {
             id: GrantId::new(&SystemIds),
             skill: self.skill.name.clone(),
             campaign: None,
-            slot: "social".to_owned(),
-            server: self.gateway.servers()[0].name.clone(),
-            tools,
-            resources: Default::default(),
+            permits: Permits::Slot(SlotGrant {
+                slot: "social".to_owned(),
+                server: self.gateway.servers()[0].name.clone(),
+                tools,
+                resources: Default::default(),
+            }),
             granted_by: Actor::Operator("ann".to_owned()),
             granted_at: SystemClock.now(),
+            expires_at: None,
             revoked_at: None,
         };
         let mut change = Change::new();

@@ -9,7 +9,7 @@ use chimera_core::ids::{ApprovalId, IdSource, SequentialIds};
 use chimera_core::journal::JournalEntry;
 use chimera_core::manifest::{Limits, Manifest};
 use chimera_core::ports::{
-    HostError, HostPorts, Journal, McpPort, PortError, PortErrorKind, ToolAnswer, ToolCall, ToolInfo,
+    Budget, HostError, HostPorts, Journal, McpPort, PortError, PortErrorKind, ToolAnswer, ToolCall, ToolInfo,
 };
 use chimera_sandbox::{Prepared, RunEnd, RunReport, RunRequest, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
@@ -242,6 +242,7 @@ pub fn request(input: Value, limits: Limits) -> RunRequest {
         limits,
         manifest: manifest(),
         deadline: Instant::now() + Duration::from_secs(60),
+        skill_calls: Budget::MAX_CALLS,
     }
 }
 

@@ -282,7 +282,10 @@ fn human_endpoints() -> Vec<Endpoint> {
             .asks(&[("skill", "only of this skill")])
             .gives(200, "`{grants}`"),
         Endpoint::post("/api/v1/grants", Operator, grants::create)
-            .does("Lets a skill use tools of a server through a slot, with each tool's present description pinned")
+            .does(
+                "Lets a skill use tools of a server through a slot, with each tool's present description pinned; or lets \
+                 it call another skill",
+            )
             .takes::<grants::NewGrant>()
             .gives(201, "The grant"),
         Endpoint::delete("/api/v1/grants/{id}", Operator, grants::revoke)
@@ -292,11 +295,12 @@ fn human_endpoints() -> Vec<Endpoint> {
             .does("Why a call would be allowed, or would not")
             .asks(&[
                 ("skill", "required: the skill"),
-                ("slot", "required: the slot"),
-                ("tool", "required: the tool"),
+                ("slot", "the slot, with a tool"),
+                ("tool", "the tool, with a slot"),
+                ("callee", "the skill that it would call, instead of slot and tool"),
                 ("campaign", "as from this campaign"),
             ])
-            .gives(200, "`{allowed, reason, mode, grant}`"),
+            .gives(200, "`{allowed, reason, mode, grant}`; `version` instead of `mode` for a callee"),
         Endpoint::get("/api/v1/mcp/servers", Operator, mcp::servers)
             .does("The configured MCP servers")
             .gives(200, "`{servers}`"),

@@ -566,6 +566,34 @@ async fn what_is_no_id_or_no_name_is_told_in_plain_words() {
 }
 
 #[tokio::test]
+async fn a_grant_is_for_a_slot_or_for_a_call() {
+    let api = Fixture::new().await;
+    for (more, code) in [
+        (json!({}), "grant-of-neither-kind"),
+        (json!({ "slot": "s" }), "grant-of-neither-kind"),
+        (json!({ "version": "*" }), "grant-of-neither-kind"),
+        (json!({ "slot": "s", "server": "v", "version": "*" }), "grant-of-neither-kind"),
+        (json!({ "callee": "a/c", "tools": {} }), "grant-of-both-kinds"),
+        (json!({ "callee": "a/c", "slot": "s", "server": "v" }), "grant-of-both-kinds"),
+        (json!({ "callee": "a/c", "version": "what" }), "invalid-body"),
+        (json!({ "callee": "a/c", "expires_at": "soon" }), "invalid-body"),
+        (json!({ "callee": "a/c", "version": "^1" }), "not-found"),
+        (json!({ "slot": "s", "server": "v" }), "not-found"),
+    ] {
+        let mut body = json!({ "skill": "a/b" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = api.post("/api/v1/grants", &body).await;
+        assert_eq!(answer.code(), code, "{body}: {}", answer.text);
+    }
+    for query in ["slot=s", "tool=t", "slot=s&tool=t&callee=a/c", ""] {
+        let answer = api.get(&format!("/api/v1/grants/explain?skill=a/b&{query}")).await;
+        assert_eq!(answer.code(), "invalid-query", "{query}: {}", answer.text);
+    }
+    assert_eq!(api.get("/api/v1/grants").await.json(), json!({ "grants": [] }));
+    api.end().await;
+}
+
+#[tokio::test]
 async fn a_component_that_is_none_is_refused_with_rule_evidence_and_fix() {
     let api = Fixture::new().await;
     let answer = api.post("/api/v1/skills", &json!("not wasm")).await;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does anything; the meaning of each command is in the module of its name. Read by [`super::run`].
 
+use super::grant::GrantCommand;
 use super::skill::language::Language;
 use chimera_core::skill::SkillName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -480,76 +481,6 @@ pub(crate) enum ApprovalsCommand {
         /// A note for the log
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
-    },
-}
-
-/// How a granted tool is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ModeArg {
-    /// It changes nothing
-    Read,
-    /// It changes the world, and a human sees it first
-    EffectWithApproval,
-    /// It changes the world, without asking
-    Effect,
-}
-
-impl ModeArg {
-    /// The mode's name on the wire.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::EffectWithApproval => "effect-with-approval",
-            Self::Effect => "effect",
-        }
-    }
-}
-
-/// `chimera grant …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum GrantCommand {
-    /// What is granted
-    List,
-    /// Let a skill use tools of a server
-    #[command(after_help = "Example:\n  chimera grant add chimera/publish-post --slot social --server social \
-                            --tool publish_post")]
-    Add {
-        /// The skill: namespace/name
-        skill: String,
-        /// The slot of its manifest
-        #[arg(long)]
-        slot: String,
-        /// The configured MCP server that the slot is bound to
-        #[arg(long)]
-        server: String,
-        /// A tool it may call (repeatable) [default: every tool and resource that the manifest declares]
-        #[arg(long = "tool")]
-        tools: Vec<String>,
-        /// A resource it may read (repeatable)
-        #[arg(long = "resource")]
-        resources: Vec<String>,
-        /// How these tools are treated [default: what the server says of each, and an effect with approval otherwise]
-        #[arg(long, value_enum, requires = "tools")]
-        mode: Option<ModeArg>,
-        /// Only within this campaign
-        #[arg(long, value_name = "ID")]
-        campaign: Option<String>,
-    },
-    /// Take a grant back
-    Revoke {
-        /// The grant
-        id: String,
-    },
-    /// Why a call is allowed, or is not
-    Explain {
-        /// The skill: namespace/name
-        skill: String,
-        /// The slot
-        #[arg(long)]
-        slot: String,
-        /// The tool
-        #[arg(long)]
-        tool: String,
     },
 }
 

@@ -269,13 +269,29 @@ fn put_approval(script: &mut Script, approval: &Approval) -> PortResult<()> {
 }
 
 fn put_grant(script: &mut Script, grant: &Grant) -> PortResult<()> {
+    let (slot, call) = (grant.slot(), grant.call());
     script
-        .add(upsert!("grants", "id", "skill", "slot", "server", "granted_at", "revoked_at", "body"))
+        .add(upsert!(
+            "grants",
+            "id",
+            "skill",
+            "slot",
+            "server",
+            "callee",
+            "version",
+            "granted_at",
+            "expires_at",
+            "revoked_at",
+            "body"
+        ))
         .bind(grant.id.to_string())
         .bind(grant.skill.as_str().to_owned())
-        .bind(grant.slot.as_str().to_owned())
-        .bind(grant.server.as_str().to_owned())
+        .bind(slot.map(|slot| slot.slot.to_string()))
+        .bind(slot.map(|slot| slot.server.to_string()))
+        .bind(call.map(|call| call.callee.to_string()))
+        .bind(call.map(|call| call.version.to_string()))
         .bind(grant.granted_at.as_millis())
+        .bind(grant.expires_at.map(Timestamp::as_millis))
         .bind(grant.revoked_at.map(Timestamp::as_millis))
         .bind(body(grant)?);
     Ok(())

@@ -7,7 +7,7 @@ use chimera_core::change::{Change, Context, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::effect::{Effect, EffectKey, EffectState, SentKey};
-use chimera_core::grant::{Grant, ToolMode, ToolPolicy};
+use chimera_core::grant::{CallGrant, Grant, Permits, SlotGrant, ToolMode, ToolPolicy};
 use chimera_core::ids::*;
 use chimera_core::journal::JournalEntry;
 use chimera_core::manifest::{Limits, Manifest};
@@ -148,13 +148,28 @@ pub fn grant() -> Grant {
         id: GrantId::new(&SystemIds),
         skill: skill().name,
         campaign: None,
-        slot: "social".to_owned(),
-        server: "social".to_owned(),
-        tools: BTreeMap::from([("search_posts".to_owned(), ToolPolicy { mode: ToolMode::Read, pin: None })]),
-        resources: BTreeSet::new(),
+        permits: Permits::Slot(SlotGrant {
+            slot: "social".to_owned(),
+            server: "social".to_owned(),
+            tools: BTreeMap::from([("search_posts".to_owned(), ToolPolicy { mode: ToolMode::Read, pin: None })]),
+            resources: BTreeSet::new(),
+        }),
         granted_by: Actor::Operator("eve: the operator".to_owned()),
         granted_at: start(),
+        expires_at: None,
         revoked_at: None,
+    }
+}
+
+/// A grant of the other kind, of the same skill, and younger.
+pub fn call_grant() -> Grant {
+    let callee = "acme/callee".parse().expect("a name");
+    let version = "^0.1, <0.1.7".parse().expect("a requirement");
+    Grant {
+        permits: Permits::Call(CallGrant { callee, version }),
+        granted_at: at(1),
+        expires_at: Some(at(60_000)),
+        ..grant()
     }
 }
 

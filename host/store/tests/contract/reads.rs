@@ -36,7 +36,7 @@ pub async fn every_noun_reads_back_as_written(store: Arc<dyn Truth>) {
     let approval = approval();
     let mut effect = effect(task.lineage, 0);
     effect.answer = Some(ToolAnswer { text: "ok".into(), structured: Some(json!({ "id": 1 })), is_error: false });
-    let (grant, agent) = (grant(), agent());
+    let (grant, call_grant, agent) = (grant(), call_grant(), agent());
     let token = token(TokenScope::Agent(agent.id), "s3cret");
     let memory = memory(agent.id);
     let scratch = ScratchItem { agent: agent.id, key: "k".into(), value: json!([1, "two"]), expires_at: at(3_600_000) };
@@ -51,6 +51,7 @@ pub async fn every_noun_reads_back_as_written(store: Arc<dyn Truth>) {
         Write::PutApproval(approval.clone()),
         Write::PutEffect(effect.clone()),
         Write::PutGrant(grant.clone()),
+        Write::PutGrant(call_grant.clone()),
         Write::PutAgent(agent.clone()),
         Write::PutToken(token.clone()),
         Write::PutMemory(memory.clone()),
@@ -70,8 +71,9 @@ pub async fn every_noun_reads_back_as_written(store: Arc<dyn Truth>) {
     assert_eq!(store.effect(effect.id).await.unwrap(), Some(effect.clone()));
     assert_eq!(store.effects(task.lineage).await.unwrap(), [effect]);
     assert_eq!(store.grant(grant.id).await.unwrap(), Some(grant.clone()));
-    assert_eq!(store.grants(None).await.unwrap(), [grant.clone()]);
-    assert_eq!(store.grants(Some(&grant.skill)).await.unwrap(), [grant]);
+    assert_eq!(store.grant(call_grant.id).await.unwrap(), Some(call_grant.clone()));
+    assert_eq!(store.grants(None).await.unwrap(), [grant.clone(), call_grant.clone()]);
+    assert_eq!(store.grants(Some(&grant.skill)).await.unwrap(), [grant, call_grant]);
     assert_eq!(store.grants(Some(&"acme/other".parse().unwrap())).await.unwrap(), []);
     assert_eq!(store.agents().await.unwrap(), [agent.clone()]);
     assert_eq!(store.tokens().await.unwrap(), [token]);
@@ -88,7 +90,7 @@ pub async fn every_noun_reads_back_as_written(store: Arc<dyn Truth>) {
 
 pub async fn putting_again_replaces(store: Arc<dyn Truth>) {
     let (spec, mut task) = task();
-    let (mut agent, mut skill, mut grant) = (agent(), version(skill()), grant());
+    let (mut agent, mut skill, mut grant) = (agent(), version(skill()), call_grant());
     let mut token = token(TokenScope::Operator, "one");
     for turn in 0..2 {
         let change = writes([

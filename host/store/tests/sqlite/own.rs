@@ -108,6 +108,36 @@ async fn a_newer_schema_is_refused() {
     assert!(error.to_string().contains("9000") && error.to_string().contains("upgrade"), "{error}");
 }
 
+/// The schema of before grants of calls, with a grant of a slot in it.
+#[tokio::test]
+async fn grants_from_before_there_were_two_kinds_are_kept() {
+    let (store, folder) = open().await;
+    let path = store.path().to_owned();
+    store.close().await;
+    let grant = grant();
+    let older = format!(
+        "DROP TABLE grants;
+         CREATE TABLE grants (
+             id TEXT NOT NULL PRIMARY KEY, skill TEXT NOT NULL, slot TEXT NOT NULL, server TEXT NOT NULL,
+             granted_at INTEGER NOT NULL, revoked_at INTEGER, body TEXT NOT NULL
+         ) STRICT;
+         CREATE INDEX grants_of_skill ON grants (skill, granted_at, id);
+         INSERT INTO grants VALUES ('{}', '{}', 'social', 'social', {}, NULL, '{}');
+         DELETE FROM _sqlx_migrations WHERE version > 1;",
+        grant.id,
+        grant.skill,
+        grant.granted_at.as_millis(),
+        serde_json::to_string(&grant).unwrap()
+    );
+    tamper(&path, &older).await;
+    let store = SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap();
+    let call = call_grant();
+    let _ = store.commit(writes([Write::PutGrant(call.clone())])).await.unwrap();
+    assert_eq!(store.grants(None).await.unwrap(), [grant, call]);
+    store.check().await.unwrap();
+    store.close().await;
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn folder_and_files_are_private() {

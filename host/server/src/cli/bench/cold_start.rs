@@ -11,7 +11,7 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
 use chimera_core::digest::Digest;
 use chimera_core::manifest::{Limits, Manifest};
-use chimera_core::ports::HostPorts;
+use chimera_core::ports::{Budget, HostPorts};
 use chimera_registry::MAX_COMPONENT_BYTES;
 use chimera_sandbox::{Compiler, RunEnd, RunRequest, Sandbox, SandboxConfig};
 use serde::{Deserialize, Serialize};
@@ -195,6 +195,7 @@ fn cold_start(args: &ColdStartArgs) -> Result<Sample, String> {
             limits: Limits::MAX,
             manifest: Arc::new(manifest),
             deadline: Instant::now() + Duration::from_secs(60),
+            skill_calls: Budget::MAX_CALLS,
         };
         let report = sandbox.run(&prepared, request, HostPorts::deny_all()).await;
         let answered = start.elapsed();

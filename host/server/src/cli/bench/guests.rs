@@ -12,7 +12,7 @@ use crate::cli::skill::build::{build, built_before};
 use crate::cli::skill::guest::Chatter;
 use chimera_core::digest::Digest;
 use chimera_core::manifest::Manifest;
-use chimera_core::ports::HostPorts;
+use chimera_core::ports::{Budget, HostPorts};
 use chimera_registry::MAX_COMPONENT_BYTES;
 use chimera_sandbox::{Prepared, RunRequest, Sandbox};
 use serde_json::{Value, json};
@@ -86,6 +86,7 @@ impl Guest {
             limits: self.manifest.limits,
             manifest: self.manifest.clone(),
             deadline: Instant::now() + Duration::from_secs(30),
+            skill_calls: Budget::MAX_CALLS,
         }
     }
 }

@@ -112,7 +112,7 @@ async fn campaign(
     announce(running);
     let client = Client::discover(config)?;
     install(&client, skills).await?;
-    let body = grant::new_grant(PUBLISHER.0, PUBLISHER.1, SOCIAL, &[], &[], None, None);
+    let body = grant::NewGrant::of_slot(PUBLISHER.0, PUBLISHER.1, SOCIAL).body()?;
     client.post("/api/v1/grants", &body).await?;
     tell(&format!("granted: {} may use the server `{SOCIAL}`; each effect waits for a human", PUBLISHER.0));
 

@@ -12,7 +12,7 @@ use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::json::check_schema;
 use chimera_core::manifest::{Manifest, World};
-use chimera_core::ports::{HostPorts, LogLevel, ProgressPort};
+use chimera_core::ports::{Budget, HostPorts, LogLevel, ProgressPort};
 use chimera_core::task::{Outcome, Usage};
 use chimera_registry::run_selftests;
 use chimera_sandbox::{RunEnd, RunRequest, Sandbox};
@@ -117,6 +117,7 @@ fn request(manifest: &Arc<Manifest>, input: Value) -> RunRequest {
         limits: manifest.limits,
         manifest: manifest.clone(),
         deadline: Instant::now() + manifest.limits.time(),
+        skill_calls: Budget::MAX_CALLS,
     }
 }
 
