@@ -270,3 +270,35 @@ pub async fn a_view_is_one_moment(store: Arc<dyn Truth>) {
     writer.await.unwrap();
     assert_eq!(store.campaign_view(id).await.unwrap().unwrap().campaign.rev, 100, "a commit is seen by the next read");
 }
+
+/// Longer than what is sent to a database at once, wherever its mistake is, and between neighbours that go well.
+pub async fn a_long_change_is_kept_whole_or_not_at_all(store: Arc<dyn Truth>) {
+    let lineage = LineageId::new(&SystemIds);
+    let taken = effect(lineage, 0);
+    let _ = store.commit(writes([Write::PutEffect(taken.clone())])).await.unwrap();
+    let remembered = |agent: AgentId| (0..50).map(move |_| Write::PutMemory(memory(agent)));
+    let changes = (0..60_usize).map(|place| {
+        let agent = AgentId::new(&SystemIds);
+        let mut change = writes(remembered(agent));
+        // Every second one takes the key of an effect that another has.
+        let is_good = place % 2 == 0;
+        let key = if is_good { effect(LineageId::new(&SystemIds), 0) } else { effect(lineage, 0) };
+        change.writes.insert(place.min(50), Write::PutEffect(key));
+        change.audit(draft(None, "long"));
+        (agent, is_good, change)
+    });
+    let commits = changes.map(|(agent, is_good, change)| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { (agent, is_good, store.commit(change).await) })
+    });
+    let mut kept = 0;
+    for commit in join_all(commits).await {
+        let (agent, is_good, committed) = commit.unwrap();
+        assert_eq!(committed.is_ok(), is_good, "{committed:?}");
+        assert_eq!(store.memory(Some(agent)).await.unwrap().len(), if is_good { 50 } else { 0 });
+        kept += usize::from(is_good);
+    }
+    let events = store.audit(None, 0, 1000).await.unwrap();
+    assert_eq!(events.len(), kept, "what was undone is in no chain");
+    audit::verify(None, &events).unwrap();
+}

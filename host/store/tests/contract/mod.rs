@@ -17,6 +17,7 @@ pub mod transport;
 macro_rules! truth_contract {
     ($open:path) => {
         truth_contract!(@tests $open,
+            commits::a_long_change_is_kept_whole_or_not_at_all,
             commits::every_guard_holds_or_makes_the_change_stale,
             commits::the_first_broken_guard_is_named,
             commits::neighbours_of_stale_and_failing_changes_are_applied,
