@@ -7,6 +7,7 @@
 use crate::attempt::Attempt;
 use crate::config::{Compiler, Confinement, SandboxConfig};
 use crate::confine::{ChildLimits, confine};
+use crate::features::served_features;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::text::{printable, truncated};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{Encoding, Parser, Payload, Validator};
 use wasmtime::Engine;
 
 /// Names of the environment variables that carry the child's limits, and what else it is told.
@@ -29,20 +30,6 @@ const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 const UNCONFINED: u8 = 77;
 /// What is kept of a child's last words.
 const MAX_STDERR: u64 = 4 << 10;
-
-/// What a guest may be made of; the engine is built with the same. Everything newer is refused before it is compiled.
-const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
-    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
-    .union(WasmFeatures::SIGN_EXTENSION)
-    .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::MULTI_VALUE)
-    .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::FLOATS)
-    .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::MULTI_MEMORY)
-    .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::COMPONENT_MODEL);
 
 fn failure(message: impl Into<String>) -> Failure {
     Failure::new(FailureKind::Permanent, codes::COMPILE, message)
@@ -63,7 +50,7 @@ pub(crate) fn validate(wasm: &[u8]) -> Result<(), Failure> {
              `wasm-tools component new`",
         ));
     }
-    Validator::new_with_features(FEATURES)
+    Validator::new_with_features(served_features())
         .validate_all(wasm)
         .map(|_| ())
         .map_err(|e| failure(format!("the component is not valid: {}", printable(&truncated(e.to_string(), 500)))))

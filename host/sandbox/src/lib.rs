@@ -23,6 +23,7 @@ mod config;
 mod confine;
 mod contract;
 mod engine;
+mod features;
 pub mod floor;
 mod gate;
 mod heap;
@@ -49,6 +50,7 @@ pub mod fuzzing {
 pub use attempt::check_confinement;
 pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use features::served_features;
 pub use heap::give_memory_back;
 pub use logs::LogLine;
 pub use prepared::Prepared;
