@@ -181,7 +181,7 @@ fn memory_and_tables() -> Vec<Attack> {
         late("memory-fill-storm"),
         late("memory-copy-storm"),
         fails("memory-out-of-bounds", TRAP),
-        reaches("table-grow", "tables", MEMORY),
+        reaches("table-grow", "tables", LIMIT),
         refused("table-huge", &["compile-failed"]),
         refused("table-many", &["compile-failed"]),
         late("table-fill-storm"),

@@ -14,9 +14,11 @@ const MAX_MEMORY_BYTES: usize = chimera_core::manifest::Limits::MAX.memory_bytes
 /// What a guest's own frames take at most, in bytes. A guest that recurses forever meets this wall.
 pub(crate) const MAX_WASM_STACK: usize = 256 << 10;
 /// What a component may be made of. A Python one has up to 40 core instances, 8 memories and 30 tables.
-const MAX_CORE_INSTANCES: u32 = 40;
-const MAX_TABLES: u32 = 30;
-const MAX_MEMORIES: u32 = 8;
+pub(crate) const MAX_CORE_INSTANCES: u32 = 40;
+pub(crate) const MAX_TABLES: u32 = 30;
+pub(crate) const MAX_MEMORIES: u32 = 8;
+/// Elements of one table.
+pub(crate) const MAX_ELEMENTS_OF_TABLE: usize = 60_000;
 
 /// The settings that decide about the machine code.
 fn base() -> Config {
@@ -127,7 +129,7 @@ fn pool(config: &SandboxConfig, pagemap_scan: Enabled) -> PoolingAllocationConfi
         .max_tables_per_component(MAX_TABLES)
         .max_memories_per_module(1)
         .max_tables_per_module(4)
-        .table_elements(60_000)
+        .table_elements(MAX_ELEMENTS_OF_TABLE)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_memory_size(MAX_MEMORY_BYTES)

@@ -9,7 +9,7 @@ use crate::codes as own;
 use crate::contract::{evaluator, failure_from_guest, limits_to_guest, opinion, types};
 use crate::engine::MAX_WASM_STACK;
 use crate::gate::Gate;
-use crate::limiter::{Limiter, MAX_INSTANCES};
+use crate::limiter::Limiter;
 use crate::logs::{LogLine, LogSink};
 use crate::prepared::{Exports, Prepared};
 use crate::recorder::{NoStart, Recorder, Start, Unwritten};
@@ -18,7 +18,7 @@ use crate::state::{Host, State, journal_failure};
 use crate::wasi::{self, GuestClock, Random, Reading};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, LimitReached, codes};
 use chimera_core::ids::ApprovalId;
 use chimera_core::journal::{Divergence, JournalEntry};
 use chimera_core::json::MAX_VALUES;
@@ -402,7 +402,7 @@ impl Sandbox {
             host,
         };
         let mut store = Store::new(&self.0.engine, state);
-        store.limiter(|state| &mut state.limiter);
+        store.limiter(|state| state.limiter.after(state.host.port_calls));
         // Fuel is part of the engine's settings, so setting it cannot fail; without it the guest would not start.
         let _ = store.set_fuel(fuel(limits));
         store.set_hostcall_fuel(handed_over);
@@ -520,18 +520,20 @@ fn limit_of(error: &wasmtime::Error, state: &State, limits: &Limits, payload: us
         let (name, max) = (LimitName::Stack, MAX_WASM_STACK as u64);
         return Some(permanent(codes::TRAP, told(error)).limit(name, max, max));
     }
-    // Most languages trap when an allocation fails, so an end after a refusal is about that.
-    if let Some(refused) = state.limiter.refused() {
-        let message = match refused.name {
+    if let Some(reached) = state.limiter.behind(error, state.host.port_calls) {
+        let LimitReached { name, max, used } = reached;
+        let (code, message) = match name {
             LimitName::Tables => {
-                format!("the skill wanted {} table elements; at most {} are given", refused.used, refused.max)
+                (codes::LIMIT, format!("the skill wanted {used} table elements; at most {max} are given"))
             }
-            _ => format!(
-                "the skill wanted {} bytes of memory; its limit is {}: raise `limits.memory_mb` in its manifest",
-                refused.used, refused.max
+            _ => (
+                codes::MEMORY,
+                format!(
+                    "the skill wanted {used} bytes of memory; its limit is {max}: raise `limits.memory_mb` in its manifest"
+                ),
             ),
         };
-        return Some(Failure { limit: Some(refused), ..permanent(codes::MEMORY, message) });
+        return Some(permanent(code, message).limit(name, max, used));
     }
     if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
         let (max, message) = (MAX_RESOURCES as u64, format!("the skill held more than {MAX_RESOURCES} resources"));
@@ -548,11 +550,6 @@ fn limit_of(error: &wasmtime::Error, state: &State, limits: &Limits, payload: us
         let (max, message) = (MAX_HANDLES as u64, format!("the skill held more than {MAX_HANDLES} handles"));
         return Some(permanent(codes::LIMIT, message).limit(LimitName::Handles, max, max + 1));
     }
-    if told.contains(TOO_MANY_INSTANCES) {
-        let max = MAX_INSTANCES as u64;
-        let message = format!("the component has more instances, memories or tables than {max}");
-        return Some(permanent(codes::LIMIT, message).limit(LimitName::Instances, max, max + 1));
-    }
     None
 }
 
@@ -566,11 +563,9 @@ fn told(error: &wasmtime::Error) -> String {
     printable(&truncated(said, 1500))
 }
 
-/// The engine's words where it has no type that can be named: for a guest that hands over too much, holds too much, or is
-/// made of too much. Only the failure's code and limit depend on them, and tests hold them against the engine.
+/// The engine's words where it has no type that can be named: for a guest that hands over or holds too much. Only the failure's code and limit depend on them, and tests hold them against the engine.
 const TOO_MUCH_COPIED: &str = "too much data is being copied";
 const TOO_MANY_HANDLES: &str = "store handle limit exceeded";
-const TOO_MANY_INSTANCES: &str = "resource limit exceeded";
 
 fn outcome_from_guest(outcome: types::Outcome, max_output: usize) -> Result<Outcome, Failure> {
     check_confidence(outcome.confidence)?;

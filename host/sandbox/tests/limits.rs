@@ -170,13 +170,63 @@ async fn tables_are_refused_beyond_the_limit() {
             common::RUN
         ),
     );
-    // The pool's own table is smaller than what all tables together may have: the guest is told no, and traps.
-    assert_permanent(&run_with(&sandbox(), &greedy, limits()).await, codes::TRAP);
-    let many: String = (0..20).map(|n| format!("(table $t{n} 40000 funcref)")).collect();
-    let wasm = component("guest", "", &format!("{many} {} unreachable)", common::RUN));
-    let sandbox = sandbox();
-    let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
-    assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
+    let report = run_with(&sandbox(), &greedy, limits()).await;
+    assert_permanent(&report, codes::LIMIT);
+    assert_limit(&report, LimitName::Tables, 60_000);
+    let many: String = (0..4).map(|n| format!("(table $t{n} 1 funcref)")).collect();
+    let wasm = component(
+        "guest",
+        "",
+        &format!(
+            "{many} {} (loop $on (drop (table.grow $t1 (ref.null func) (i32.const 70000))) (br $on)) unreachable)",
+            common::RUN
+        ),
+    );
+    let report = run_with(&sandbox(), &wasm, limits()).await;
+    assert_permanent(&report, codes::LIMIT);
+    assert_limit(&report, LimitName::Tables, 60_000);
+}
+
+#[tokio::test]
+async fn a_trap_is_blamed_on_a_refusal_only_if_it_follows_from_it() {
+    let refused = "(drop (memory.grow (i32.const 60000)))";
+    let exists = r#"(import "chimera:skill/secrets@0.1.0" "exists" (func $exists (param i32 i32) (result i32)))"#;
+    let store = "(i32.store (i32.mul (memory.grow (i32.const 60000)) (i32.const 65536)) (i32.const 1))";
+    for (imports, body, code) in [
+        ("", format!("{refused} unreachable"), codes::MEMORY),
+        ("", format!("{store} unreachable"), codes::MEMORY),
+        ("", format!("{refused} (drop (memory.grow (i32.const 1))) unreachable"), codes::MEMORY),
+        // What follows is about something else.
+        ("", format!("{refused} (i32.div_u (i32.const 1) (i32.const 0))"), codes::TRAP),
+        ("", format!("{refused} (drop (memory.grow (i32.const 100))) unreachable"), codes::TRAP),
+        (exists, format!("{refused} (drop (call $exists (i32.const 2048) (i32.const 3))) unreachable"), codes::TRAP),
+    ] {
+        let wasm = component("guest", imports, &format!("(data (i32.const 2048) \"key\") {} {body})", common::RUN));
+        let report = run_with(&sandbox(), &wasm, Limits { memory_mb: 16, ..limits() }).await;
+        assert_permanent(&report, code);
+        match code {
+            codes::MEMORY => assert_limit(&report, LimitName::Memory, 16 << 20),
+            _ => assert_eq!(failure(&report).limit, None, "{body}"),
+        }
+    }
+}
+
+/// A memory's or table's own maximum is not the host's limit, and what it forbids takes nothing.
+#[tokio::test]
+async fn a_table_of_its_own_size_grows_to_it() {
+    let wasm = component(
+        "guest",
+        "",
+        &format!(
+            "(table $t 1 10 funcref) {}
+            (loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 4)) (i32.const -1))))
+            (table.set $t (i32.const 10) (ref.null func)) unreachable)",
+            common::RUN
+        ),
+    );
+    let report = run_with(&sandbox(), &wasm, limits()).await;
+    assert_permanent(&report, codes::TRAP);
+    assert_eq!(failure(&report).limit, None);
 }
 
 #[tokio::test]
