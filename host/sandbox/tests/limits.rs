@@ -4,7 +4,7 @@
 
 mod common;
 
-use chimera_core::failure::{FailureKind, LimitName, codes};
+use chimera_core::failure::{FailureKind, LimitName, LimitReached, codes};
 use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::HostPorts;
@@ -227,6 +227,33 @@ async fn a_table_of_its_own_size_grows_to_it() {
     let report = run_with(&sandbox(), &wasm, limits()).await;
     assert_permanent(&report, codes::TRAP);
     assert_eq!(failure(&report).limit, None);
+}
+
+#[tokio::test]
+async fn a_component_beyond_the_pool_is_told_which_limit_it_is() {
+    let sandbox = sandbox();
+    let of = |module: &str, times: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(times);
+        wat::parse_str(format!("(component (core module $m {module}) {instances})")).unwrap()
+    };
+    let tables = |count: usize| "(table 1 funcref)".repeat(count);
+    for (wasm, name, max, used, what) in [
+        (of("", 41), LimitName::Instances, 40, 41, "41 core instances; at most 40"),
+        (of("(memory 1)", 9), LimitName::Instances, 8, 9, "9 memories; at most 8"),
+        (of(&tables(4), 8), LimitName::Instances, 30, 32, "32 tables; at most 30"),
+        (of(&tables(5), 1), LimitName::Instances, 4, 5, "5 tables in one module; at most 4"),
+        (of("(memory 8193)", 1), LimitName::Memory, 512 << 20, 8193 << 16, "bytes of memory to begin with"),
+        (of("(table 60001 funcref)", 1), LimitName::Tables, 60_000, 60_001, "elements in a table"),
+    ] {
+        let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
+        assert_eq!((refused.kind, refused.code.as_str()), (FailureKind::Permanent, codes::COMPILE), "{refused}");
+        assert_eq!(refused.limit, Some(LimitReached { name, max, used }), "{refused}");
+        assert!(refused.message.contains(what), "{refused}");
+    }
+    // The most that is given: it fits, and only then is found to be no skill.
+    let wasm = of(&format!("(memory 1) {}", tables(3)), 8);
+    let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.limit), (codes::LINK, None), "{refused}");
 }
 
 #[tokio::test]
