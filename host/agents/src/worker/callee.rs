@@ -78,7 +78,7 @@ impl Callees {
         let found = self.executor.registry().resolve(name, Some(&declared.version), lineage).await?;
         let Some(version) = found else {
             let message = format!("no active version of `{name}` meets `{}`: install one", declared.version);
-            return Err(Failure::new(FailureKind::Permanent, "skill-missing", message).into());
+            return Err(Failure::new(FailureKind::Permanent, codes::SKILL_MISSING, message).into());
         };
         let loaded = self.executor.registry().load(&version.skill).await?;
         let manifest = loaded.version.manifest.clone();
