@@ -35,6 +35,7 @@ mod progress;
 mod recorder;
 mod resident;
 mod run;
+mod said;
 mod sandbox;
 mod state;
 mod tag;

@@ -6,13 +6,14 @@
 
 use crate::admission::{self, until};
 use crate::codes as own;
-use crate::contract::{evaluator, failure_from_guest, limits_to_guest, opinion, types};
+use crate::contract::{evaluator, limits_to_guest, opinion, types};
 use crate::engine::MAX_WASM_STACK;
 use crate::gate::Gate;
 use crate::limiter::Limiter;
 use crate::logs::{LogLine, LogSink};
 use crate::prepared::{Exports, Prepared};
 use crate::recorder::{NoStart, Recorder, Start, Unwritten};
+use crate::said::Said;
 use crate::sandbox::Sandbox;
 use crate::state::{Host, State, journal_failure};
 use crate::wasi::{self, GuestClock, Random, Reading};
@@ -140,7 +141,7 @@ enum Returned {
     Outcome(types::Outcome),
     Description(String),
     Verdict(evaluator::Verdict),
-    Failure(types::Failure),
+    Failure(Failure),
 }
 
 /// One call of any export, whatever it is.
@@ -224,7 +225,7 @@ impl Sandbox {
         let output_bytes = call.limits.output_bytes().min(Limits::MAX.output_bytes());
         self.call(call, |returned| match returned {
             Returned::Outcome(outcome) => outcome_from_guest(outcome, output_bytes),
-            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            Returned::Failure(failure) => Err(failure),
             Returned::Description(_) | Returned::Verdict(_) => Err(mixed_up()),
         })
         .await
@@ -299,7 +300,7 @@ impl Sandbox {
                 check_confidence(verdict.confidence)?;
                 Ok(opinion(verdict))
             }
-            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            Returned::Failure(failure) => Err(failure),
             _ => Err(mixed_up()),
         });
         judged.await.end.map_err(failure_of)
@@ -362,6 +363,7 @@ impl Sandbox {
             mcp_calls: 0,
             last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
             next_tool_call: 0,
+            said: Said::default(),
             ended: None,
             ports,
         };
@@ -465,11 +467,11 @@ async fn call_guest(
     match (export, &skill.exports) {
         (Export::Run(task), Exports::Skill(skill)) => {
             let result = skill.run(store, types::Task { time_left_ms, ..task }).await?;
-            Ok(result.map_or_else(Returned::Failure, Returned::Outcome))
+            Ok(result.map_or_else(|failure| returned_failure(store, &failure), Returned::Outcome))
         }
         (Export::Evaluate(case), Exports::Judge(judge)) => {
             let result = judge.evaluate(store, case).await?;
-            Ok(result.map_or_else(Returned::Failure, Returned::Verdict))
+            Ok(result.map_or_else(|failure| returned_failure(store, &failure), Returned::Verdict))
         }
         (Export::Describe, _) => {
             let describe = skill.describe.ok_or_else(|| wasmtime::Error::msg("`describe` is not exported"))?;
@@ -479,6 +481,10 @@ async fn call_guest(
         }
         _ => Err(wasmtime::Error::msg("the component does not export what is called")),
     }
+}
+
+fn returned_failure(store: &Store<State>, failure: &types::Failure) -> Returned {
+    Returned::Failure(store.data().host.said.returned(failure))
 }
 
 /// Why the guest did not return. What the host noted comes first, then the engine's typed errors; text only explains.
