@@ -8,6 +8,7 @@ use crate::attempt::Attempt;
 use crate::config::{Compiler, Confinement, SandboxConfig};
 use crate::confine::{ChildLimits, confine};
 use crate::features::served_features;
+use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::text::{printable, truncated};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -97,11 +98,11 @@ async fn in_child(program: &Path, config: &SandboxConfig, wasm: &[u8]) -> Result
         }
         ChildEnd::TooSlow => Err(too_slow(config)),
         ChildEnd::Forbidden => {
-            tracing::warn!(
-                "compiling a component made the compiler try what it may not: the component may be an attack"
-            );
+            let digest = Digest::of(wasm);
+            tracing::warn!(%digest, "the kernel stopped the compiler at a forbidden call: the component may be an attack on it");
             Err(failure(
-                "the compiler was stopped because it tried what compiling never does; the component may be an attack on it",
+                "the kernel stopped the compiler at a system call that compiling never makes: the component may be an attack \
+                 on the compiler, and must not be trusted anywhere else either",
             ))
         }
         ChildEnd::Unconfined(why) => Err(unavailable(
