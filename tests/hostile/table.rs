@@ -254,6 +254,7 @@ fn results() -> Vec<Attack> {
         unsure("confidence-above-one"),
         unsure("confidence-infinite"),
         attack("failure-loud", Expected::Failed { kind: "permanent", codes: &[], limit: None }),
+        attack("failure-impostor", Expected::Asked { kind: "denied", code: "skill-refused-by-human" }),
         attack("failure-retry-never", Expected::Retried),
     ]
 }
