@@ -11,12 +11,13 @@ use crate::toll::{self, Problem};
 use chimera_core::contract::{PACKAGE, served, served_versions};
 use chimera_core::digest::Digest;
 use chimera_core::manifest::{MANIFEST_SECTION, Manifest, World};
+use chimera_sandbox::served_features;
 use semver::Version;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use wasmparser::types::TypesRef;
-use wasmparser::{ComponentExternName, ComponentExternalKind, Parser, Payload, WasmFeatures};
+use wasmparser::{ComponentExternName, ComponentExternalKind, Parser, Payload};
 
 /// Interfaces of the contract that a manifest can declare.
 const GATED: [&str; 6] = ["mcp", "memory", "scratch", "trends", "skills", "secrets"];
@@ -135,16 +136,6 @@ pub struct Inspection {
     pub warnings: Vec<String>,
 }
 
-/// Features of WebAssembly that a skill may use: 2.0 and what compilers emit for it by default. No threads, no 64-bit
-/// memories, no garbage collection, no relaxed SIMD (it is not deterministic), no component-model async.
-fn served_features() -> WasmFeatures {
-    WasmFeatures::WASM2
-        | WasmFeatures::BULK_MEMORY_OPT
-        | WasmFeatures::CALL_INDIRECT_OVERLONG
-        | WasmFeatures::EXTENDED_CONST
-        | WasmFeatures::COMPONENT_MODEL
-}
-
 /// Reads and validates a component; needs no manifest, so a component can be surveyed while it is being built.
 ///
 /// # Errors
@@ -200,8 +191,8 @@ fn invalid(error: &wasmparser::Error) -> Refusal {
     Refusal::new(
         Rule::InvalidComponent,
         format!("the component does not validate: {error}"),
-        "build it again with current tools, without threads, 64-bit memories, garbage collection, relaxed SIMD or \
-         component-model async",
+        "build it again with current tools, without tail calls, several memories in a module, threads, 64-bit memories, \
+         garbage collection, relaxed SIMD or component-model async",
     )
 }
 

@@ -98,15 +98,15 @@ impl Registry {
 fn check_state(version: &SkillVersion) -> Result<(), Failure> {
     let (code, problem) = match version.state {
         SkillState::Active | SkillState::Yanked => return Ok(()),
-        SkillState::Suspended => ("skill-suspended", "is suspended; an operator must lift that"),
-        SkillState::AwaitingConsent => ("skill-awaiting-consent", "waits for an operator's consent"),
+        SkillState::Suspended => (codes::SUSPENDED, "is suspended; an operator must lift that"),
+        SkillState::AwaitingConsent => (codes::AWAITING_CONSENT, "waits for an operator's consent"),
     };
     Err(Failure::new(FailureKind::Denied, code, format!("{} {problem}", version.skill)))
 }
 
 fn not_installed(skill: &SkillRef) -> Failure {
     let message = format!("{skill} ({}) is not installed; install it with `chimera skill install`", skill.digest);
-    Failure::new(FailureKind::Permanent, "skill-not-installed", message)
+    Failure::new(FailureKind::Permanent, codes::NOT_INSTALLED, message)
 }
 
 fn host_failure(error: PortError) -> Failure {

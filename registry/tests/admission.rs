@@ -121,6 +121,8 @@ fn invalid_component() {
         ("gc", "(module (type (struct (field i32))))"),
         ("exceptions", "(module (tag))"),
         ("tail calls", "(module (func $f (return_call $f)))"),
+        ("several memories", "(module (memory 1) (memory 1))"),
+        ("the host's objects", "(module (table 1 externref))"),
         ("relaxed simd", "(module (func (param v128) (result v128) (i32x4.relaxed_trunc_f32x4_s (local.get 0))))"),
     ] {
         let component =

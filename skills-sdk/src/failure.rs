@@ -59,7 +59,9 @@ impl fmt::Display for FailureKind {
 pub struct Failure {
     /// Decides what happens next.
     pub kind: FailureKind,
-    /// Stable and machine-readable, in kebab-case; at most 64 bytes, longer ones are cut when they leave the skill.
+    /// Stable and machine-readable, in kebab-case (else the host makes it so); at most 64 bytes, longer ones are cut when
+    /// they leave the skill. A code of the host's, such as `not-granted`, is kept only if the host gave it in this run and
+    /// its message still stands at the end ([`Failure::context`] keeps it there); else it becomes `skill-not-granted`.
     pub code: String,
     /// One sentence: what went wrong and what to do about it; at most 2 KiB, longer ones are cut.
     pub message: String,

@@ -69,11 +69,11 @@ pub(crate) fn decode<I: DeserializeOwned>(text: &str) -> Result<I, Failure> {
 /// Checks the confidence, bounds the evidence and serialises the output.
 ///
 /// # Errors
-/// `permanent`/`confidence-invalid`, or `permanent`/`json` for an output that is no JSON.
+/// `permanent`/`confidence-range`, or `permanent`/`json` for an output that is no JSON.
 pub(crate) fn encode<O: Serialize>(outcome: Outcome<O>) -> Result<Outcome<String>, Failure> {
     if !(0.0..=1.0).contains(&outcome.confidence) {
         return Err(Failure::permanent(
-            "confidence-invalid",
+            "confidence-range",
             format!("The skill gave the confidence {}; it must lie between 0 and 1.", outcome.confidence),
         ));
     }
@@ -169,7 +169,7 @@ mod tests {
     fn confidence_lies_between_0_and_1() {
         for wrong in [f64::NAN, -0.1, 1.1, f64::INFINITY] {
             let failure = encode(Outcome::new(1).confidence(wrong)).unwrap_err();
-            assert_eq!(failure.code, "confidence-invalid");
+            assert_eq!(failure.code, "confidence-range");
         }
         for right in [0.0, 0.5, 1.0] {
             assert_eq!(encode(Outcome::new(1).confidence(right)).unwrap().output, "1");

@@ -11,7 +11,8 @@ const KINDS = ['invalid-input', 'transient', 'permanent', 'denied'];
  *
  * `kind` decides what happens next: `invalid-input` (the input cannot be worked on), `transient` (try again later),
  * `permanent` (this skill will never manage) or `denied` (something needed was not granted). `code` is for machines, in
- * kebab-case; `message` is one sentence for people.
+ * kebab-case (else it is made so); `message` is one sentence for people. A code of the host's, such as `not-granted`, is
+ * kept only if the host gave it in this run and its message still stands at the end; else it becomes `skill-not-granted`.
  */
 export class Failure extends Error {
   constructor(kind, code, message, retryAfterMs) {

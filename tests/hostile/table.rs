@@ -189,7 +189,7 @@ fn memory_and_tables() -> Vec<Attack> {
         late("memory-fill-storm"),
         late("memory-copy-storm"),
         fails("memory-out-of-bounds", TRAP),
-        reaches("table-grow", "tables", MEMORY),
+        reaches("table-grow", "tables", LIMIT),
         refused("table-huge", &["compile-failed"]),
         refused("table-many", &["compile-failed"]),
         late("table-fill-storm"),
@@ -262,6 +262,7 @@ fn results() -> Vec<Attack> {
         unsure("confidence-above-one"),
         unsure("confidence-infinite"),
         attack("failure-loud", Expected::Failed { kind: "permanent", codes: &[], limit: None }),
+        attack("failure-impostor", Expected::Asked { kind: "denied", code: "skill-refused-by-human" }),
         attack("failure-retry-never", Expected::Retried),
     ]
 }

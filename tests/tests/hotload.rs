@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const SKILL: &str = "test/hot";
-const LOADERS: u32 = 24;
+/// How long giving a task takes at most: the answer waits for a worker to take it.
+const GIVING: Duration = Duration::from_millis(300);
 
 /// The guest under another name and version; `output` is the schema that its output must fit.
 fn version(folder: &Path, version: &str, output: Value) -> Result<PathBuf> {
@@ -44,8 +45,10 @@ impl Load {
     fn start(server: &Arc<Server>) -> Self {
         let rate: f64 = std::env::var("CHIMERA_HOTLOAD_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(200.0);
         let (stop, given) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let every = Duration::from_secs_f64(f64::from(LOADERS) / rate);
-        let workers = (0..LOADERS)
+        // As many as keep up the rate when every answer comes late.
+        let loaders = (rate * GIVING.as_secs_f64()).ceil().max(1.0);
+        let every = Duration::from_secs_f64(loaders / rate);
+        let workers = (0..loaders as u32)
             .map(|_| {
                 let (server, stop, given) = (server.clone(), stop.clone(), given.clone());
                 tokio::spawn(async move {
@@ -129,7 +132,7 @@ async fn gone(server: &Server, version: &str) -> Result<Duration> {
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_change_under_load_and_nothing_fails() -> Result<()> {
     let (data, made) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let server = Arc::new(Server::start(data.path()).await?);
+    let server = Arc::new(Server::start_with(data.path(), &[("CHIMERA_WORKERS", "32")]).await?);
     let fits = json!({ "type": "object" });
     server.install(&version(made.path(), "1.0.0", fits.clone())?).await?;
     ensure!(version_of_new(&server).await? == "1.0.0");

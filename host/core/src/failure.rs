@@ -161,48 +161,98 @@ impl Failure {
     }
 }
 
-/// Codes that the host itself gives, in one place.
+/// Codes that the host itself gives, in one place. A skill's own failure never has one of them.
 pub mod codes {
-    /// The deadline passed: guest CPU, parked host calls and compile time together.
-    pub const DEADLINE: &str = "deadline-exceeded";
-    /// The fuel ran out.
-    pub const FUEL: &str = "fuel-exhausted";
-    /// More memory was asked for than the limit allows.
-    pub const MEMORY: &str = "memory-limit";
-    /// The output was larger than the limit.
-    pub const OUTPUT_SIZE: &str = "output-too-large";
-    /// The output was not JSON, or not what the schema says.
-    pub const OUTPUT_INVALID: &str = "output-invalid";
-    /// The confidence was NaN or outside 0..=1.
-    pub const CONFIDENCE_INVALID: &str = "confidence-invalid";
-    /// The input did not fit the skill's schema.
-    pub const INPUT_INVALID: &str = "input-invalid";
-    /// The guest trapped (unreachable, out of bounds, stack overflow, …).
-    pub const TRAP: &str = "trap";
-    /// More calls were made than the manifest allows.
-    pub const CALL_LIMIT: &str = "call-limit";
-    /// No grant covers the call.
-    pub const NOT_GRANTED: &str = "not-granted";
-    /// The manifest does not declare what was called.
-    pub const NOT_DECLARED: &str = "not-declared";
-    /// A human refused.
-    pub const REFUSED: &str = "refused-by-human";
-    /// The replayed run asked for something else than the first one did.
-    pub const DIVERGED: &str = "journal-diverged";
-    /// Nobody knows whether the effect happened.
-    pub const EFFECT_UNKNOWN: &str = "effect-unknown";
-    /// Workers kept dying on the task.
-    pub const POISON: &str = "poisoned";
-    /// The lease ran out before a report came.
-    pub const LEASE_EXPIRED: &str = "lease-expired";
-    /// The component could not be compiled within limits.
-    pub const COMPILE: &str = "compile-failed";
-    /// The component cannot be linked with the served contract.
-    pub const LINK: &str = "link-failed";
-    /// A server could not be reached.
-    pub const UNREACHABLE: &str = "server-unreachable";
-    /// A limit other than those with a code of their own was reached; `limit` says which.
-    pub const LIMIT: &str = "limit-reached";
-    /// Something inside the host failed.
-    pub const HOST: &str = "host-error";
+    macro_rules! codes {
+        ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+            $($(#[$doc])* pub const $name: &str = $code;)*
+            /// All of them.
+            pub const ALL: &[&str] = &[$($name),*];
+        };
+    }
+
+    codes! {
+        /// The deadline passed: guest CPU, parked host calls and compile time together.
+        DEADLINE = "deadline-exceeded";
+        /// The fuel ran out.
+        FUEL = "fuel-exhausted";
+        /// More memory was asked for than the limit allows.
+        MEMORY = "memory-limit";
+        /// The output was larger than the limit.
+        OUTPUT_SIZE = "output-too-large";
+        /// The output was not JSON, or not what the schema says.
+        OUTPUT_INVALID = "output-invalid";
+        /// The confidence was NaN or outside 0..=1.
+        CONFIDENCE_INVALID = "confidence-invalid";
+        /// The input did not fit the skill's schema.
+        INPUT_INVALID = "input-invalid";
+        /// The guest trapped (unreachable, out of bounds, stack overflow, …).
+        TRAP = "trap";
+        /// More calls were made than the manifest allows.
+        CALL_LIMIT = "call-limit";
+        /// No grant covers the call.
+        NOT_GRANTED = "not-granted";
+        /// The manifest does not declare what was called.
+        NOT_DECLARED = "not-declared";
+        /// A human refused.
+        REFUSED = "refused-by-human";
+        /// The replayed run asked for something else than the first one did.
+        DIVERGED = "journal-diverged";
+        /// Nobody knows whether the effect happened.
+        EFFECT_UNKNOWN = "effect-unknown";
+        /// Workers kept dying on the task.
+        POISON = "poisoned";
+        /// The lease ran out before a report came.
+        LEASE_EXPIRED = "lease-expired";
+        /// The component could not be compiled within limits.
+        COMPILE = "compile-failed";
+        /// The component cannot be linked with the served contract.
+        LINK = "link-failed";
+        /// A server could not be reached.
+        UNREACHABLE = "server-unreachable";
+        /// A limit other than those with a code of their own was reached; `limit` says which.
+        LIMIT = "limit-reached";
+        /// Something inside the host failed.
+        HOST = "host-error";
+        /// The lease went to another attempt, or ran out, while the run was going on: nothing more is recorded or sent.
+        LEASE_LOST = "lease-lost";
+        /// Every place for a running skill is taken.
+        BUSY = "sandbox-busy";
+        /// What the skill handed to a host function cannot be used.
+        ARGUMENT_INVALID = "argument-invalid";
+        /// What the skill handed to a host function, or its input, is larger than the host takes.
+        PAYLOAD_SIZE = "payload-too-large";
+        /// What a port answered is larger than the host passes on.
+        ANSWER_SIZE = "answer-too-large";
+        /// A put that the agent's scratch has no room for.
+        SCRATCH_FULL = "scratch-full";
+        /// No version that may be called meets what the caller's manifest wants.
+        SKILL_MISSING = "skill-missing";
+        /// The version of the task is not installed here.
+        NOT_INSTALLED = "skill-not-installed";
+        /// The version is suspended.
+        SUSPENDED = "skill-suspended";
+        /// The version waits for an operator's consent.
+        AWAITING_CONSENT = "skill-awaiting-consent";
+        /// The tool is not what it was when it was granted, or is gone.
+        TOOL_CHANGED = "tool-changed";
+        /// An effect was asked for by a run that is no task's.
+        EFFECT_OUTSIDE_TASK = "effect-outside-task";
+        /// A server did not answer in time.
+        SERVER_TIMEOUT = "server-timeout";
+        /// A server's answer is no answer, or larger than the limit.
+        ANSWER_UNUSABLE = "answer-unusable";
+        /// A server refused a call.
+        SERVER_REFUSED = "server-refused";
+        /// The arguments are not what the tool's schema says.
+        ARGUMENTS_INVALID = "arguments-invalid";
+        /// A human decided a question while it was asked again.
+        DECIDED_MEANWHILE = "decided-meanwhile";
+        /// The judge was not content with any attempt.
+        INSUFFICIENT = "judged-insufficient";
+        /// A goal or its steps make no plan.
+        UNPLANNABLE = "unplannable";
+        /// Planning took too long.
+        PLAN_TIMEOUT = "plan-timeout";
+    }
 }

@@ -426,7 +426,7 @@ impl Draft<'_, '_> {
             Decision::Reject => self.enter(TaskState::Rejected, "task.rejected"),
             Decision::Retry if self.task.retries < MAX_RETRIES => self.wait_and_retry(None, "task.retry_scheduled"),
             Decision::Retry | Decision::Replan => {
-                self.task.failure = Some(Failure::new(FailureKind::Permanent, "judged-insufficient", verdict.reason));
+                self.task.failure = Some(Failure::new(FailureKind::Permanent, codes::INSUFFICIENT, verdict.reason));
                 self.give_up("task.failed");
             }
             Decision::Escalate => {

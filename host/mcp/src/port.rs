@@ -25,22 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Codes of the failures that only the gateway gives.
+/// Codes of the failures that only the gateway gives; they are in [`chimera_core::failure::codes`] beside all others.
 pub mod codes {
-    /// The task's lease went to another attempt before the effect was sent.
-    pub const LEASE_LOST: &str = "lease-lost";
-    /// The tool is not what it was when it was granted, or is gone.
-    pub const TOOL_CHANGED: &str = "tool-changed";
-    /// An effect was asked for by a run that is no task's.
-    pub const EFFECT_OUTSIDE_TASK: &str = "effect-outside-task";
-    /// A server did not answer in time.
-    pub const SERVER_TIMEOUT: &str = "server-timeout";
-    /// A server's answer is no answer, or larger than the limit.
-    pub const ANSWER_UNUSABLE: &str = "answer-unusable";
-    /// A server refused a call.
-    pub const SERVER_REFUSED: &str = "server-refused";
-    /// The arguments are not what the tool's schema says.
-    pub const ARGUMENTS_INVALID: &str = "arguments-invalid";
+    pub use chimera_core::failure::codes::{
+        ANSWER_UNUSABLE, ARGUMENTS_INVALID, EFFECT_OUTSIDE_TASK, LEASE_LOST, SERVER_REFUSED, SERVER_TIMEOUT,
+        TOOL_CHANGED,
+    };
 }
 
 /// What is kept of a call's time for the commits after the send.

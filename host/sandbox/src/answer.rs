@@ -3,7 +3,7 @@
 //! This is the only way from a guest to a port, and it takes a [`Pass`] of the gate. It does not know what a call means.
 //! Called by every host function of the contract.
 
-use crate::contract::{Told, failure_to_guest};
+use crate::contract::Told;
 use crate::gate::Pass;
 use crate::recorder::{MAX_RECORDED, Room};
 use crate::run::RunEnd;
@@ -73,7 +73,7 @@ impl Host {
         match self.settle(asked, result) {
             Answered::Told(told, entry) => {
                 self.keep(vec![entry]).await?;
-                Ok(told.map_err(failure_to_guest))
+                Ok(told.map_err(|failure| self.said.tell(failure)))
             }
             Answered::Ends(end) => Err(self.end_durably(end).await),
         }
@@ -115,7 +115,8 @@ impl Host {
     /// # Errors
     /// The run has ended: the journal cannot be read.
     pub(crate) fn replay<T: DeserializeOwned>(&mut self, answer: Value) -> wasmtime::Result<Told<T>> {
-        self.decode(answer).map(|told| told.map_err(failure_to_guest))
+        let told = self.decode(answer)?;
+        Ok(told.map_err(|failure| self.said.tell(failure)))
     }
 
     fn decode<T: DeserializeOwned>(&mut self, mut answer: Value) -> wasmtime::Result<Result<T, Failure>> {

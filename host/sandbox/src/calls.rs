@@ -7,8 +7,7 @@ use crate::admission::WITHIN_CALLER;
 use crate::answer::{Answered, Reach, json_size};
 use crate::codes as own;
 use crate::contract::{
-    Told, answer_to_guest, failure_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, skills,
-    trends, types,
+    Told, answer_to_guest, level, mcp, memory, outcome_to_guest, progress, scratch, secrets, skills, trends, types,
 };
 use crate::gate::Wish;
 use crate::state::{Host, State};
@@ -38,19 +37,19 @@ const MAX_TRENDS: u32 = 100;
 /// Tells the guest a failure that the sandbox finds by itself. It is not journalled: it comes from nothing but the call,
 /// so a replayed run finds it again.
 macro_rules! told {
-    ($result:expr) => {
+    ($host:ident, $result:expr) => {
         match $result {
             Ok(value) => value,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => return Ok(Err($host.said.tell(failure))),
         }
     };
 }
 
-fn refused(code: &str, message: String) -> types::Failure {
-    failure_to_guest(Failure::new(FailureKind::InvalidInput, code, message))
+fn refused(code: &str, message: String) -> Failure {
+    Failure::new(FailureKind::InvalidInput, code, message)
 }
 
-fn check_size(what: &str, size: usize, max: usize) -> Told<()> {
+fn check_size(what: &str, size: usize, max: usize) -> Result<(), Failure> {
     if size > max {
         return Err(refused(own::PAYLOAD_SIZE, format!("{what} is {size} bytes; at most {max} are taken")));
     }
@@ -72,12 +71,12 @@ impl Most {
     }
 }
 
-fn parse_json(what: &str, text: &str, most: Most) -> Told<Value> {
+fn parse_json(what: &str, text: &str, most: Most) -> Result<Value, Failure> {
     check_size(what, text.len(), most.bytes)?;
     parse(text, most.values).map_err(|problem| refused(own::ARGUMENT_INVALID, format!("{what} {problem}")))
 }
 
-fn parse_object(what: &str, text: &str, most: Most) -> Told<Value> {
+fn parse_object(what: &str, text: &str, most: Most) -> Result<Value, Failure> {
     let value = parse_json(what, text, most)?;
     if value.is_object() {
         Ok(value)
@@ -90,7 +89,7 @@ impl mcp::Host for State {
     async fn list_tools(&mut self, slot: String) -> wasmtime::Result<Told<Vec<mcp::Tool>>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::ListTools { slot: &slot })?;
-        told!(host.spend_mcp_call());
+        told!(host, host.spend_mcp_call());
         let (port, deadline) = (host.ports.mcp.clone(), host.deadline);
         let request = json!({ "slot": slot });
         let listed: Told<Vec<ToolInfo>> = host
@@ -105,13 +104,15 @@ impl mcp::Host for State {
 
     async fn call_tool(&mut self, call: mcp::Call) -> wasmtime::Result<Told<mcp::Answer>> {
         let mut answers = self.host.call_tools(vec![call]).await?;
-        Ok(answers.pop().unwrap_or_else(|| Err(refused(own::ARGUMENT_INVALID, "no call".to_owned()))))
+        Ok(answers
+            .pop()
+            .unwrap_or_else(|| Err(self.host.said.tell(refused(own::ARGUMENT_INVALID, "no call".to_owned())))))
     }
 
     async fn call_tools(&mut self, calls: Vec<mcp::Call>) -> wasmtime::Result<Vec<Told<mcp::Answer>>> {
         if calls.len() > MAX_BATCH {
             let message = format!("{} calls at once; at most {MAX_BATCH} are taken", calls.len());
-            let failure = refused(own::ARGUMENT_INVALID, message);
+            let failure = self.host.said.tell(refused(own::ARGUMENT_INVALID, message));
             return Ok(calls.iter().map(|_| Err(failure.clone())).collect());
         }
         self.host.call_tools(calls).await
@@ -120,7 +121,7 @@ impl mcp::Host for State {
     async fn read_resource(&mut self, slot: String, uri: String) -> wasmtime::Result<Told<String>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::ReadResource { slot: &slot, uri: &uri })?;
-        told!(host.spend_mcp_call());
+        told!(host, host.spend_mcp_call());
         let (port, deadline) = (host.ports.mcp.clone(), host.deadline);
         let request = json!({ "slot": slot, "uri": uri });
         host.answer(pass, Reach::Acts, "mcp.read-resource", &request, |_| async move {
@@ -162,7 +163,7 @@ impl Host {
             let arguments = match arguments {
                 Ok(arguments) => arguments,
                 Err(failure) => {
-                    places.push(Place::Known(Err(failure)));
+                    places.push(Place::Known(Err(self.said.tell(failure))));
                     continue;
                 }
             };
@@ -205,7 +206,7 @@ impl Host {
         for (asked, result) in asked.into_iter().zip(results) {
             match self.settle(asked, result) {
                 Answered::Told(answer, entry) => {
-                    told.push(answer.map(answer_to_guest).map_err(failure_to_guest));
+                    told.push(answer.map(answer_to_guest).map_err(|failure| self.said.tell(failure)));
                     entries.push(entry);
                 }
                 Answered::Ends(end) => ends.push(end),
@@ -223,9 +224,9 @@ impl memory::Host for State {
     async fn remember(&mut self, text: String, metadata: String) -> wasmtime::Result<Told<String>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Memory(MemoryOp::Remember))?;
-        told!(host.spend_call());
-        told!(check_size("the text", text.len(), MAX_KEPT));
-        let metadata = told!(parse_object("the metadata", &metadata, Most::KEPT));
+        told!(host, host.spend_call());
+        told!(host, check_size("the text", text.len(), MAX_KEPT));
+        let metadata = told!(host, parse_object("the metadata", &metadata, Most::KEPT));
         let request = json!({ "text": text, "metadata": metadata });
         let port = host.ports.memory.clone();
         host.answer(pass, Reach::Acts, "memory.remember", &request, |ordinal| async move {
@@ -237,8 +238,8 @@ impl memory::Host for State {
     async fn recall(&mut self, query: String, limit: u32) -> wasmtime::Result<Told<Vec<memory::Item>>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Memory(MemoryOp::Recall))?;
-        told!(host.spend_call());
-        told!(check_size("the query", query.len(), MAX_KEPT));
+        told!(host, host.spend_call());
+        told!(host, check_size("the query", query.len(), MAX_KEPT));
         let limit = limit.min(MAX_RECALLED);
         let request = json!({ "query": query, "limit": limit });
         let port = host.ports.memory.clone();
@@ -251,8 +252,8 @@ impl memory::Host for State {
     async fn forget(&mut self, id: String) -> wasmtime::Result<Told<()>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Memory(MemoryOp::Forget))?;
-        told!(host.spend_call());
-        told!(check_size("the id", id.len(), MAX_NAME));
+        told!(host, host.spend_call());
+        told!(host, check_size("the id", id.len(), MAX_NAME));
         let request = json!({ "id": id });
         let port = host.ports.memory.clone();
         host.answer(pass, Reach::Acts, "memory.forget", &request, |_| async move { port.forget(&id).await }).await
@@ -272,8 +273,8 @@ impl scratch::Host for State {
     async fn get(&mut self, key: String) -> wasmtime::Result<Told<Option<String>>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Scratch)?;
-        told!(host.spend_call());
-        told!(check_size("the key", key.len(), MAX_NAME));
+        told!(host, host.spend_call());
+        told!(host, check_size("the key", key.len(), MAX_NAME));
         let request = json!({ "key": key });
         let port = host.ports.scratch.clone();
         // A kept `null` and nothing at all are different answers, and JSON's `null` must not confuse them.
@@ -288,9 +289,9 @@ impl scratch::Host for State {
     async fn put(&mut self, key: String, value: String) -> wasmtime::Result<Told<()>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Scratch)?;
-        told!(host.spend_call());
-        told!(check_size("the key", key.len(), MAX_NAME));
-        let value = told!(parse_json("the value", &value, Most::KEPT));
+        told!(host, host.spend_call());
+        told!(host, check_size("the key", key.len(), MAX_NAME));
+        let value = told!(host, parse_json("the value", &value, Most::KEPT));
         let request = json!({ "key": key, "value": value });
         let port = host.ports.scratch.clone();
         host.answer(pass, Reach::Acts, "scratch.put", &request, |_| async move { port.put(&key, value).await }).await
@@ -299,8 +300,8 @@ impl scratch::Host for State {
     async fn delete(&mut self, key: String) -> wasmtime::Result<Told<()>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Scratch)?;
-        told!(host.spend_call());
-        told!(check_size("the key", key.len(), MAX_NAME));
+        told!(host, host.spend_call());
+        told!(host, check_size("the key", key.len(), MAX_NAME));
         let request = json!({ "key": key });
         let port = host.ports.scratch.clone();
         host.answer(pass, Reach::Acts, "scratch.delete", &request, |_| async move { port.delete(&key).await }).await
@@ -311,11 +312,11 @@ impl trends::Host for State {
     async fn observe(&mut self, item: trends::Observation) -> wasmtime::Result<Told<()>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Trends(TrendsOp::Observe))?;
-        told!(host.spend_call());
-        told!(check_size("the topic", item.topic.len(), MAX_NAME));
-        told!(check_size("the source", item.source.len(), MAX_NAME));
+        told!(host, host.spend_call());
+        told!(host, check_size("the topic", item.topic.len(), MAX_NAME));
+        told!(host, check_size("the source", item.source.len(), MAX_NAME));
         if !TrendItem::is_weight(item.weight) {
-            return Ok(Err(refused(own::ARGUMENT_INVALID, "the weight must be 0 to 1e9".to_owned())));
+            told!(host, Err(refused(own::ARGUMENT_INVALID, "the weight must be 0 to 1e9".to_owned())));
         }
         let request = json!({ "topic": item.topic, "weight": item.weight, "source": item.source });
         let port = host.ports.trends.clone();
@@ -328,7 +329,7 @@ impl trends::Host for State {
     async fn top(&mut self, window_seconds: u64, limit: u32) -> wasmtime::Result<Told<Vec<trends::Trend>>> {
         let host = &mut self.host;
         let pass = host.pass(Wish::Trends(TrendsOp::Top))?;
-        told!(host.spend_call());
+        told!(host, host.spend_call());
         let limit = limit.min(MAX_TRENDS);
         let request = json!({ "window-seconds": window_seconds, "limit": limit });
         let port = host.ports.trends.clone();
@@ -434,9 +435,9 @@ pub(crate) async fn call_skill(
     let left = store.get_fuel()?;
     let host = &mut store.data_mut().host;
     let pass = host.pass(Wish::Skill(&name))?;
-    told!(host.spend_call());
-    let input = told!(parse_json("the input", &input, Most::payload(host.payload_bytes)));
-    let callee: SkillName = told!(name.parse().map_err(|e| refused(own::ARGUMENT_INVALID, format!("{e}"))));
+    told!(host, host.spend_call());
+    let input = told!(host, parse_json("the input", &input, Most::payload(host.payload_bytes)));
+    let callee: SkillName = told!(host, name.parse().map_err(|e| refused(own::ARGUMENT_INVALID, format!("{e}"))));
     let mut request = json!({ "name": name, "input": input });
     // A call without a budget is the same call in every version of the contract, and in their journals.
     if let Some(skills::Budget { time_ms, fuel }) =
@@ -452,11 +453,14 @@ pub(crate) async fn call_skill(
             WITHIN_CALLER.scope((), async move { Callee::of(port.call(ordinal, &callee, input, budget).await, max) })
         })
         .await?;
-    let Callee { returned, fuel, time_ms, calls } = told!(called);
+    let Callee { returned, fuel, time_ms, calls } = match called {
+        Ok(callee) => callee,
+        Err(failure) => return Ok(Err(failure)),
+    };
     store.data_mut().host.skill_calls_left = calls_left.saturating_sub(calls);
     store.set_fuel(left.saturating_sub(fuel))?;
     let answer = |outcome| skills::Answer { outcome: outcome_to_guest(outcome), time_ms, fuel };
-    Ok(returned.map(answer).map_err(failure_to_guest))
+    Ok(returned.map(answer).map_err(|failure| store.data_mut().host.said.tell(failure)))
 }
 
 /// What a callee may use: what its caller gives it, and never more than the caller has.

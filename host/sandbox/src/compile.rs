@@ -7,6 +7,8 @@
 use crate::attempt::Attempt;
 use crate::config::{Compiler, Confinement, SandboxConfig};
 use crate::confine::{ChildLimits, confine};
+use crate::features::served_features;
+use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::text::{printable, truncated};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -15,7 +17,7 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{Encoding, Parser, Payload, Validator};
 use wasmtime::Engine;
 
 /// Names of the environment variables that carry the child's limits, and what else it is told.
@@ -29,20 +31,6 @@ const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 const UNCONFINED: u8 = 77;
 /// What is kept of a child's last words.
 const MAX_STDERR: u64 = 4 << 10;
-
-/// What a guest may be made of; the engine is built with the same. Everything newer is refused before it is compiled.
-const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
-    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
-    .union(WasmFeatures::SIGN_EXTENSION)
-    .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::MULTI_VALUE)
-    .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::FLOATS)
-    .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::MULTI_MEMORY)
-    .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::COMPONENT_MODEL);
 
 fn failure(message: impl Into<String>) -> Failure {
     Failure::new(FailureKind::Permanent, codes::COMPILE, message)
@@ -63,7 +51,7 @@ pub(crate) fn validate(wasm: &[u8]) -> Result<(), Failure> {
              `wasm-tools component new`",
         ));
     }
-    Validator::new_with_features(FEATURES)
+    Validator::new_with_features(served_features())
         .validate_all(wasm)
         .map(|_| ())
         .map_err(|e| failure(format!("the component is not valid: {}", printable(&truncated(e.to_string(), 500)))))
@@ -110,11 +98,11 @@ async fn in_child(program: &Path, config: &SandboxConfig, wasm: &[u8]) -> Result
         }
         ChildEnd::TooSlow => Err(too_slow(config)),
         ChildEnd::Forbidden => {
-            tracing::warn!(
-                "compiling a component made the compiler try what it may not: the component may be an attack"
-            );
+            let digest = Digest::of(wasm);
+            tracing::warn!(%digest, "the kernel stopped the compiler at a forbidden call: the component may be an attack on it");
             Err(failure(
-                "the compiler was stopped because it tried what compiling never does; the component may be an attack on it",
+                "the kernel stopped the compiler at a system call that compiling never makes: the component may be an attack \
+                 on the compiler, and must not be trusted anywhere else either",
             ))
         }
         ChildEnd::Unconfined(why) => Err(unavailable(

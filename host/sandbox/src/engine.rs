@@ -4,6 +4,7 @@
 //! parent. Nothing here knows skills. Called by [`crate::Sandbox::new`] and by the compiling child.
 
 use crate::config::{SandboxConfig, SandboxError};
+use chimera_core::failure::{LimitName, LimitReached};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
@@ -13,10 +14,13 @@ const MAX_MEMORY_BYTES: usize = chimera_core::manifest::Limits::MAX.memory_bytes
 
 /// What a guest's own frames take at most, in bytes. A guest that recurses forever meets this wall.
 pub(crate) const MAX_WASM_STACK: usize = 256 << 10;
-/// What a component may be made of. A Python one has up to 40 core instances, 8 memories and 30 tables.
-const MAX_CORE_INSTANCES: u32 = 40;
-const MAX_TABLES: u32 = 30;
-const MAX_MEMORIES: u32 = 8;
+/// What a component may be made of. A Python one has up to 40 core instances, 8 memories and 30 tables. A component with
+/// more is refused when it is loaded, with the words of [`beyond_pool`].
+pub(crate) const MAX_CORE_INSTANCES: u32 = 40;
+pub(crate) const MAX_TABLES: u32 = 30;
+pub(crate) const MAX_MEMORIES: u32 = 8;
+/// Elements of one table.
+pub(crate) const MAX_ELEMENTS_OF_TABLE: usize = 60_000;
 
 /// The settings that decide about the machine code.
 fn base() -> Config {
@@ -38,7 +42,8 @@ fn base() -> Config {
         // address space.
         .memory_reservation(4 << 30)
         .memory_guard_size(32 << 20)
-        // What no served guest needs stays off: most of an engine's recent advisories were in these.
+        // What no guest gets (`crate::features`) stays off here too, where the engine does not need it for itself.
+        .wasm_tail_call(false)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
         .wasm_wide_arithmetic(false)
@@ -126,7 +131,7 @@ fn pool(config: &SandboxConfig, pagemap_scan: Enabled) -> PoolingAllocationConfi
         .max_tables_per_component(MAX_TABLES)
         .max_memories_per_module(1)
         .max_tables_per_module(4)
-        .table_elements(60_000)
+        .table_elements(MAX_ELEMENTS_OF_TABLE)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_memory_size(MAX_MEMORY_BYTES)
@@ -136,6 +141,38 @@ fn pool(config: &SandboxConfig, pagemap_scan: Enabled) -> PoolingAllocationConfi
         .table_keep_resident(if keep { 64 << 10 } else { 0 })
         .pagemap_scan(pagemap_scan);
     pool
+}
+
+/// What the pool says of a component that does not fit into it: the limit, what is counted, and the words around the two
+/// numbers, what the component has and what there is. The engine has no type for it; tests hold the words against it.
+const BEYOND: [(LimitName, &str, &str, &str); 7] = [
+    (
+        LimitName::Instances,
+        "core instances",
+        "contains ",
+        " core module instances, which exceeds the configured maximum of ",
+    ),
+    (LimitName::Instances, "memories", "contains ", " Wasm linear memories, which exceeds the configured maximum of "),
+    (LimitName::Instances, "tables", "contains ", " tables, which exceeds the configured maximum of "),
+    (LimitName::Instances, "memories in one module", "memories count of ", " exceeds the per-instance limit of "),
+    (LimitName::Instances, "tables in one module", "tables count of ", " exceeds the per-instance limit of "),
+    (LimitName::Memory, "bytes of memory to begin with", "byte size of ", " which exceeds the limit of "),
+    (LimitName::Tables, "elements in a table to begin with", "element size of ", " which exceeds the limit of "),
+];
+
+/// Which limit of the pool a component that cannot be loaded is beyond, and of what that is; none if it is not about that.
+pub(crate) fn beyond_pool(error: &wasmtime::Error) -> Option<(LimitReached, &'static str)> {
+    let said = format!("{error:#}");
+    // Some are written as `0x…`.
+    let number = |text: &str| {
+        let word = text.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+        word.strip_prefix("0x").map_or_else(|| word.parse(), |hex| u64::from_str_radix(hex, 16)).ok()
+    };
+    BEYOND.iter().find_map(|(name, what, before, between)| {
+        let (said, max) = said.split_once(between)?;
+        let (_, used) = said.rsplit_once(before)?;
+        Some((LimitReached { name: *name, max: number(max)?, used: number(used)? }, *what))
+    })
 }
 
 /// Starts the ticking thread. It is an OS thread, so no guest and no busy runtime can hold it up.

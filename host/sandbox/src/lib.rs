@@ -23,6 +23,7 @@ mod config;
 mod confine;
 mod contract;
 mod engine;
+mod features;
 pub mod floor;
 mod gate;
 mod heap;
@@ -34,6 +35,7 @@ mod progress;
 mod recorder;
 mod resident;
 mod run;
+mod said;
 mod sandbox;
 mod state;
 mod tag;
@@ -50,6 +52,7 @@ pub mod fuzzing {
 pub use attempt::check_confinement;
 pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use features::served_features;
 pub use heap::give_memory_back;
 pub use logs::LogLine;
 pub use prepared::Prepared;
@@ -60,16 +63,7 @@ pub use run::{JudgeOpinion, JudgedCase, RunEnd, RunReport, RunRequest, Tape};
 pub use sandbox::Sandbox;
 pub use turns::take_short_turns;
 
-/// Codes that only the sandbox gives; the shared ones are in [`chimera_core::failure::codes`].
+/// Codes that only the sandbox gives; the shared ones are in [`chimera_core::failure::codes`] beside them.
 pub mod codes {
-    /// The lease ran out while the run was going on: nothing more may be recorded.
-    pub const LEASE_LOST: &str = "lease-lost";
-    /// Every place for a running skill is taken.
-    pub const BUSY: &str = "sandbox-busy";
-    /// What the skill handed to a host function cannot be used.
-    pub const ARGUMENT_INVALID: &str = "argument-invalid";
-    /// What the skill handed to a host function, or its input, is larger than the host takes.
-    pub const PAYLOAD_SIZE: &str = "payload-too-large";
-    /// What a port answered is larger than the host passes on.
-    pub const ANSWER_SIZE: &str = "answer-too-large";
+    pub use chimera_core::failure::codes::{ANSWER_SIZE, ARGUMENT_INVALID, BUSY, LEASE_LOST, PAYLOAD_SIZE};
 }

@@ -6,19 +6,20 @@
 
 use crate::admission::{self, until};
 use crate::codes as own;
-use crate::contract::{evaluator, failure_from_guest, limits_to_guest, opinion, types};
+use crate::contract::{evaluator, limits_to_guest, opinion, types};
 use crate::engine::MAX_WASM_STACK;
 use crate::gate::Gate;
-use crate::limiter::{Limiter, MAX_INSTANCES};
+use crate::limiter::Limiter;
 use crate::logs::{LogLine, LogSink};
 use crate::prepared::{Exports, Prepared};
 use crate::recorder::{NoStart, Recorder, Start, Unwritten};
+use crate::said::Said;
 use crate::sandbox::Sandbox;
 use crate::state::{Host, State, journal_failure};
 use crate::wasi::{self, GuestClock, Random, Reading};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitName, LimitReached, codes};
 use chimera_core::ids::ApprovalId;
 use chimera_core::journal::{Divergence, JournalEntry};
 use chimera_core::json::MAX_VALUES;
@@ -146,7 +147,7 @@ enum Returned {
     Outcome(types::Outcome),
     Description(String),
     Verdict(evaluator::Verdict),
-    Failure(types::Failure),
+    Failure(Failure),
 }
 
 /// One call of any export, whatever it is.
@@ -232,7 +233,7 @@ impl Sandbox {
         let output_bytes = call.limits.output_bytes().min(Limits::MAX.output_bytes());
         self.call(call, |returned| match returned {
             Returned::Outcome(outcome) => outcome_from_guest(outcome, output_bytes),
-            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            Returned::Failure(failure) => Err(failure),
             Returned::Description(_) | Returned::Verdict(_) => Err(mixed_up()),
         })
         .await
@@ -309,7 +310,7 @@ impl Sandbox {
                 check_confidence(verdict.confidence)?;
                 Ok(opinion(verdict))
             }
-            Returned::Failure(failure) => Err(failure_from_guest(&failure)),
+            Returned::Failure(failure) => Err(failure),
             _ => Err(mixed_up()),
         });
         judged.await.end.map_err(failure_of)
@@ -373,6 +374,7 @@ impl Sandbox {
             skill_calls_left: skill_calls,
             last_reading: Reading { wall: Timestamp::from_millis(start.clock), monotonic: 0 },
             next_tool_call: 0,
+            said: Said::default(),
             ended: None,
             ports,
         };
@@ -414,7 +416,7 @@ impl Sandbox {
             host,
         };
         let mut store = Store::new(&self.0.engine, state);
-        store.limiter(|state| &mut state.limiter);
+        store.limiter(|state| state.limiter.after(state.host.port_calls));
         // Fuel is part of the engine's settings, so setting it cannot fail; without it the guest would not start.
         let _ = store.set_fuel(fuel(limits));
         store.set_hostcall_fuel(handed_over);
@@ -477,11 +479,11 @@ async fn call_guest(
     match (export, &skill.exports) {
         (Export::Run(task), Exports::Skill(skill)) => {
             let result = skill.run(store, types::Task { time_left_ms, ..task }).await?;
-            Ok(result.map_or_else(Returned::Failure, Returned::Outcome))
+            Ok(result.map_or_else(|failure| returned_failure(store, &failure), Returned::Outcome))
         }
         (Export::Evaluate(case), Exports::Judge(judge)) => {
             let result = judge.evaluate(store, case).await?;
-            Ok(result.map_or_else(Returned::Failure, Returned::Verdict))
+            Ok(result.map_or_else(|failure| returned_failure(store, &failure), Returned::Verdict))
         }
         (Export::Describe, _) => {
             let describe = skill.describe.ok_or_else(|| wasmtime::Error::msg("`describe` is not exported"))?;
@@ -491,6 +493,10 @@ async fn call_guest(
         }
         _ => Err(wasmtime::Error::msg("the component does not export what is called")),
     }
+}
+
+fn returned_failure(store: &Store<State>, failure: &types::Failure) -> Returned {
+    Returned::Failure(store.data().host.said.returned(failure))
 }
 
 /// Why the guest did not return. What the host noted comes first, then the engine's typed errors; text only explains.
@@ -532,18 +538,20 @@ fn limit_of(error: &wasmtime::Error, state: &State, limits: &Limits, payload: us
         let (name, max) = (LimitName::Stack, MAX_WASM_STACK as u64);
         return Some(permanent(codes::TRAP, told(error)).limit(name, max, max));
     }
-    // Most languages trap when an allocation fails, so an end after a refusal is about that.
-    if let Some(refused) = state.limiter.refused() {
-        let message = match refused.name {
+    if let Some(reached) = state.limiter.behind(error, state.host.port_calls) {
+        let LimitReached { name, max, used } = reached;
+        let (code, message) = match name {
             LimitName::Tables => {
-                format!("the skill wanted {} table elements; at most {} are given", refused.used, refused.max)
+                (codes::LIMIT, format!("the skill wanted {used} table elements; at most {max} are given"))
             }
-            _ => format!(
-                "the skill wanted {} bytes of memory; its limit is {}: raise `limits.memory_mb` in its manifest",
-                refused.used, refused.max
+            _ => (
+                codes::MEMORY,
+                format!(
+                    "the skill wanted {used} bytes of memory; its limit is {max}: raise `limits.memory_mb` in its manifest"
+                ),
             ),
         };
-        return Some(Failure { limit: Some(refused), ..permanent(codes::MEMORY, message) });
+        return Some(permanent(code, message).limit(name, max, used));
     }
     if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
         let (max, message) = (MAX_RESOURCES as u64, format!("the skill held more than {MAX_RESOURCES} resources"));
@@ -560,11 +568,6 @@ fn limit_of(error: &wasmtime::Error, state: &State, limits: &Limits, payload: us
         let (max, message) = (MAX_HANDLES as u64, format!("the skill held more than {MAX_HANDLES} handles"));
         return Some(permanent(codes::LIMIT, message).limit(LimitName::Handles, max, max + 1));
     }
-    if told.contains(TOO_MANY_INSTANCES) {
-        let max = MAX_INSTANCES as u64;
-        let message = format!("the component has more instances, memories or tables than {max}");
-        return Some(permanent(codes::LIMIT, message).limit(LimitName::Instances, max, max + 1));
-    }
     None
 }
 
@@ -578,11 +581,9 @@ fn told(error: &wasmtime::Error) -> String {
     printable(&truncated(said, 1500))
 }
 
-/// The engine's words where it has no type that can be named: for a guest that hands over too much, holds too much, or is
-/// made of too much. Only the failure's code and limit depend on them, and tests hold them against the engine.
+/// The engine's words where it has no type that can be named: for a guest that hands over or holds too much. Only the failure's code and limit depend on them, and tests hold them against the engine.
 const TOO_MUCH_COPIED: &str = "too much data is being copied";
 const TOO_MANY_HANDLES: &str = "store handle limit exceeded";
-const TOO_MANY_INSTANCES: &str = "resource limit exceeded";
 
 fn outcome_from_guest(outcome: types::Outcome, max_output: usize) -> Result<Outcome, Failure> {
     check_confidence(outcome.confidence)?;

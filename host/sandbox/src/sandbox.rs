@@ -13,7 +13,7 @@ use crate::prepared::Prepared;
 use crate::progress::{CompileStage, Compiling, Progress};
 use crate::resident::Leaving;
 use chimera_core::digest::Digest;
-use chimera_core::failure::{Failure, FailureKind, codes};
+use chimera_core::failure::{Failure, FailureKind, LimitReached, codes};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use std::collections::HashMap;
@@ -291,11 +291,15 @@ impl Inner {
 
     fn link(&self, digest: Digest, loaded: wasmtime::Result<Component>) -> Result<Prepared, Failure> {
         let component = loaded.map_err(|e| {
-            Failure::new(
-                FailureKind::Permanent,
-                codes::COMPILE,
-                format!("the compiled component cannot be loaded: {e:#}"),
-            )
+            let permanent = |message| Failure::new(FailureKind::Permanent, codes::COMPILE, message);
+            match engine::beyond_pool(&e) {
+                Some((beyond, what)) => {
+                    let LimitReached { name, max, used } = beyond;
+                    permanent(format!("the component has {used} {what}; at most {max} are given"))
+                        .limit(name, max, used)
+                }
+                None => permanent(format!("the compiled component cannot be loaded: {e:#}")),
+            }
         })?;
         Prepared::new(&self.engine, &self.linkers, digest, &component)
     }

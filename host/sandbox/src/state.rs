@@ -3,12 +3,12 @@
 //! A state lives exactly as long as one call of a guest and is dropped with its store. It decides nothing about a call;
 //! [`crate::answer`] does. Called by the host functions.
 
-use crate::contract::{Told, failure_to_guest};
 use crate::gate::{Gate, Pass, Wish};
 use crate::limiter::Limiter;
 use crate::logs::{Audience, LogSink};
 use crate::recorder::{MAX_CALLS, Recorder};
 use crate::run::RunEnd;
+use crate::said::Said;
 use crate::wasi::{GuestClock, Random, Reading};
 use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
 use chimera_core::ports::{Budget, HostPorts, PortError, PortErrorKind};
@@ -61,6 +61,8 @@ pub(crate) struct Host {
     pub(crate) last_reading: Reading,
     /// The number of the next tool call.
     pub(crate) next_tool_call: u32,
+    /// What the guest was told could not be done.
+    pub(crate) said: Said,
     /// Set when the run ends from within a host function.
     pub(crate) ended: Option<RunEnd>,
 }
@@ -87,24 +89,24 @@ impl Host {
     }
 
     /// Takes one call from the budget of all ports.
-    pub(crate) fn spend_call(&mut self) -> Told<()> {
+    pub(crate) fn spend_call(&mut self) -> Result<(), Failure> {
         self.port_calls = self.port_calls.saturating_add(1);
         if self.port_calls > MAX_CALLS {
             let message = format!("the skill made more than {MAX_CALLS} host calls");
-            return Err(failure_to_guest(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message)));
+            return Err(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message));
         }
         Ok(())
     }
 
     /// Takes one call from the budget of MCP calls.
-    pub(crate) fn spend_mcp_call(&mut self) -> Told<()> {
+    pub(crate) fn spend_mcp_call(&mut self) -> Result<(), Failure> {
         self.spend_call()?;
         if self.mcp_calls >= self.max_mcp_calls {
             let message = format!(
                 "the skill made more than {} MCP calls; raise `limits.mcp_calls` in its manifest",
                 self.max_mcp_calls
             );
-            return Err(failure_to_guest(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message)));
+            return Err(Failure::new(FailureKind::Permanent, codes::CALL_LIMIT, message));
         }
         self.mcp_calls += 1;
         Ok(())

@@ -54,6 +54,10 @@ fn main() -> ExitCode {
                 }
                 Err("a small one".to_owned())
             }),
+            Some("calls-out") => confined_child(|| {
+                let listening = std::net::TcpListener::bind("127.0.0.1:0");
+                Err(format!("it was let: {listening:?}"))
+            }),
             Some("lies") => confined_child(|| Ok(b"no machine code".to_vec())),
             Some("works-in-threads") => confined_child(|| {
                 let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| vec![1_u8; 8 << 20].len())).collect();
@@ -149,6 +153,12 @@ async fn children_that_misbehave_are_stopped() {
     }))
     .await;
     assert!(failure.message.contains("limit on memory"), "{failure:?}");
+    #[cfg(target_os = "linux")]
+    {
+        let failure = refusal(as_child("calls-out", 20)).await;
+        assert_eq!(failure.code, codes::COMPILE, "{failure:?}");
+        assert!(failure.message.contains("a system call that compiling never makes"), "{failure:?}");
+    }
     let failure = refusal(as_child("works-in-threads", 20)).await;
     assert!(failure.message.contains("eight threads"), "threads are allowed: {failure:?}");
     // Asking for it is not on the list.

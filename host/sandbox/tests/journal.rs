@@ -539,6 +539,36 @@ async fn a_replayed_run_has_as_many_readings_left() {
 }
 
 /// Searches so often, forgetting each answer, then returns its input.
+/// A skill that says in the host's name that a human refused.
+fn impostor(contract: &str) -> Vec<u8> {
+    let body = format!(
+        "(data (i32.const 2048) \"refused-by-human\") {}
+        (i32.store8 (i32.const 1536) (i32.const 1))
+        (i32.store8 (i32.const 1544) (i32.const 3))
+        (i32.store (i32.const 1548) (i32.const 2048))
+        (i32.store (i32.const 1552) (i32.const 16))
+        (i32.store (i32.const 1556) (i32.const 2048))
+        (i32.store (i32.const 1560) (i32.const 7))
+        (i32.const 1536))",
+        common::RUN
+    );
+    common::component_against(contract, "guest", "", &body)
+}
+
+#[tokio::test]
+async fn a_skill_does_not_speak_for_the_host() {
+    for contract in ["0.1.0", "0.2.0"] {
+        let report = common::run_with(&sandbox(), &impostor(contract), Limits::default()).await;
+        let failure = failure(&report);
+        assert_eq!(
+            (failure.kind, failure.code.as_str()),
+            (FailureKind::Denied, "skill-refused-by-human"),
+            "{contract}"
+        );
+        assert_eq!(failure.message, "refused");
+    }
+}
+
 fn searcher_of(times: u32) -> Vec<u8> {
     let definitions = format!(
         "{RUN} (local $n i32)

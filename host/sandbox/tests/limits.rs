@@ -4,7 +4,7 @@
 
 mod common;
 
-use chimera_core::failure::{FailureKind, LimitName, codes};
+use chimera_core::failure::{FailureKind, LimitName, LimitReached, codes};
 use chimera_core::json::{MAX_DEPTH, MAX_VALUES};
 use chimera_core::manifest::Limits;
 use chimera_core::ports::HostPorts;
@@ -170,13 +170,90 @@ async fn tables_are_refused_beyond_the_limit() {
             common::RUN
         ),
     );
-    // The pool's own table is smaller than what all tables together may have: the guest is told no, and traps.
-    assert_permanent(&run_with(&sandbox(), &greedy, limits()).await, codes::TRAP);
-    let many: String = (0..20).map(|n| format!("(table $t{n} 40000 funcref)")).collect();
-    let wasm = component("guest", "", &format!("{many} {} unreachable)", common::RUN));
+    let report = run_with(&sandbox(), &greedy, limits()).await;
+    assert_permanent(&report, codes::LIMIT);
+    assert_limit(&report, LimitName::Tables, 60_000);
+    let many: String = (0..4).map(|n| format!("(table $t{n} 1 funcref)")).collect();
+    let wasm = component(
+        "guest",
+        "",
+        &format!(
+            "{many} {} (loop $on (drop (table.grow $t1 (ref.null func) (i32.const 70000))) (br $on)) unreachable)",
+            common::RUN
+        ),
+    );
+    let report = run_with(&sandbox(), &wasm, limits()).await;
+    assert_permanent(&report, codes::LIMIT);
+    assert_limit(&report, LimitName::Tables, 60_000);
+}
+
+#[tokio::test]
+async fn a_trap_is_blamed_on_a_refusal_only_if_it_follows_from_it() {
+    let refused = "(drop (memory.grow (i32.const 60000)))";
+    let exists = r#"(import "chimera:skill/secrets@0.1.0" "exists" (func $exists (param i32 i32) (result i32)))"#;
+    let store = "(i32.store (i32.mul (memory.grow (i32.const 60000)) (i32.const 65536)) (i32.const 1))";
+    for (imports, body, code) in [
+        ("", format!("{refused} unreachable"), codes::MEMORY),
+        ("", format!("{store} unreachable"), codes::MEMORY),
+        ("", format!("{refused} (drop (memory.grow (i32.const 1))) unreachable"), codes::MEMORY),
+        // What follows is about something else.
+        ("", format!("{refused} (i32.div_u (i32.const 1) (i32.const 0))"), codes::TRAP),
+        ("", format!("{refused} (drop (memory.grow (i32.const 100))) unreachable"), codes::TRAP),
+        (exists, format!("{refused} (drop (call $exists (i32.const 2048) (i32.const 3))) unreachable"), codes::TRAP),
+    ] {
+        let wasm = component("guest", imports, &format!("(data (i32.const 2048) \"key\") {} {body})", common::RUN));
+        let report = run_with(&sandbox(), &wasm, Limits { memory_mb: 16, ..limits() }).await;
+        assert_permanent(&report, code);
+        match code {
+            codes::MEMORY => assert_limit(&report, LimitName::Memory, 16 << 20),
+            _ => assert_eq!(failure(&report).limit, None, "{body}"),
+        }
+    }
+}
+
+/// A memory's or table's own maximum is not the host's limit, and what it forbids takes nothing.
+#[tokio::test]
+async fn a_table_of_its_own_size_grows_to_it() {
+    let wasm = component(
+        "guest",
+        "",
+        &format!(
+            "(table $t 1 10 funcref) {}
+            (loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 4)) (i32.const -1))))
+            (table.set $t (i32.const 10) (ref.null func)) unreachable)",
+            common::RUN
+        ),
+    );
+    let report = run_with(&sandbox(), &wasm, limits()).await;
+    assert_permanent(&report, codes::TRAP);
+    assert_eq!(failure(&report).limit, None);
+}
+
+#[tokio::test]
+async fn a_component_beyond_the_pool_is_told_which_limit_it_is() {
     let sandbox = sandbox();
+    let of = |module: &str, times: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(times);
+        wat::parse_str(format!("(component (core module $m {module}) {instances})")).unwrap()
+    };
+    let tables = |count: usize| "(table 1 funcref)".repeat(count);
+    for (wasm, name, max, used, what) in [
+        (of("", 41), LimitName::Instances, 40, 41, "41 core instances; at most 40"),
+        (of("(memory 1)", 9), LimitName::Instances, 8, 9, "9 memories; at most 8"),
+        (of(&tables(4), 8), LimitName::Instances, 30, 32, "32 tables; at most 30"),
+        (of(&tables(5), 1), LimitName::Instances, 4, 5, "5 tables in one module; at most 4"),
+        (of("(memory 8193)", 1), LimitName::Memory, 512 << 20, 8193 << 16, "bytes of memory to begin with"),
+        (of("(table 60001 funcref)", 1), LimitName::Tables, 60_000, 60_001, "elements in a table"),
+    ] {
+        let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
+        assert_eq!((refused.kind, refused.code.as_str()), (FailureKind::Permanent, codes::COMPILE), "{refused}");
+        assert_eq!(refused.limit, Some(LimitReached { name, max, used }), "{refused}");
+        assert!(refused.message.contains(what), "{refused}");
+    }
+    // The most that is given: it fits, and only then is found to be no skill.
+    let wasm = of(&format!("(memory 1) {}", tables(3)), 8);
     let refused = sandbox.prepare(&chimera_core::digest::Digest::of(&wasm), &wasm).await.unwrap_err();
-    assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
+    assert_eq!((refused.code.as_str(), refused.limit), (codes::LINK, None), "{refused}");
 }
 
 #[tokio::test]

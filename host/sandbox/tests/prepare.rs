@@ -178,6 +178,9 @@ async fn what_is_no_component_is_refused() {
         (echo()[..200].to_vec(), "not valid"),
         (wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap(), "not valid"),
         (wat::parse_str("(component (core module (memory i64 1)))").unwrap(), "not valid"),
+        (wat::parse_str("(component (core module (memory 1) (memory 1)))").unwrap(), "not valid"),
+        (wat::parse_str("(component (core module (func $f (return_call $f))))").unwrap(), "not valid"),
+        (wat::parse_str("(component (core module (table 1 externref)))").unwrap(), "not valid"),
     ] {
         let (code, message) = refusal(&sandbox, &wasm).await;
         assert_eq!(code, codes::COMPILE);

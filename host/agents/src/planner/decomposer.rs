@@ -25,9 +25,9 @@ use std::time::Duration;
 /// Planning a goal never takes longer.
 pub const PLAN_CAP: Duration = Duration::from_secs(5);
 /// Code of a campaign's failure when its goal or its steps make no plan.
-pub const UNPLANNABLE: &str = "unplannable";
+pub const UNPLANNABLE: &str = codes::UNPLANNABLE;
 /// Code of a campaign's failure when planning took longer than [`PLAN_CAP`].
-pub const PLAN_TIMEOUT: &str = "plan-timeout";
+pub const PLAN_TIMEOUT: &str = codes::PLAN_TIMEOUT;
 /// The answer to "which skill?" that leaves a part of the goal out.
 pub const SKIP: &str = "skip";
 

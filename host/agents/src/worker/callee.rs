@@ -115,7 +115,7 @@ impl Callees {
         self.check_grant(&grants, name, found.as_ref().map(|found| &found.skill.version))?;
         let Some(version) = found else {
             let message = format!("no active version of `{name}` meets `{}`: install one", declared.version);
-            return Err(Failure::new(FailureKind::Permanent, "skill-missing", message).into());
+            return Err(Failure::new(FailureKind::Permanent, codes::SKILL_MISSING, message).into());
         };
         let loaded = self.executor.registry().load(&version.skill).await?;
         let manifest = loaded.version.manifest.clone();

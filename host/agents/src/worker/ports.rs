@@ -33,8 +33,6 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const MAX_RECALL: u32 = 50;
 /// Most topics of one answer.
 pub const MAX_TRENDS: u32 = 100;
-/// The code of a put that the agent's scratch has no room for.
-pub const SCRATCH_FULL: &str = "scratch-full";
 
 /// The agent whose memory a skill sees: derived from the skill's name, so that all its versions share it and no other
 /// skill does.
@@ -120,11 +118,12 @@ impl TruthPorts {
 }
 
 fn too_large(what: &str, found: usize, most: usize) -> HostError {
-    Failure::new(FailureKind::InvalidInput, "too-large", format!("{what} is {found} bytes; at most {most}")).into()
+    Failure::new(FailureKind::InvalidInput, codes::PAYLOAD_SIZE, format!("{what} is {found} bytes; at most {most}"))
+        .into()
 }
 
 fn not_usable(message: &str) -> HostError {
-    Failure::new(FailureKind::InvalidInput, "argument-invalid", message).into()
+    Failure::new(FailureKind::InvalidInput, codes::ARGUMENT_INVALID, message).into()
 }
 
 /// Permanent: what a skill keeps does not become less within a retry's time.
@@ -134,7 +133,7 @@ fn scratch_full() -> HostError {
         "the skill's scratch is full ({keys} keys or {mib} MiB): delete keys, or wait until they are forgotten, an hour \
          after they were put"
     );
-    Failure::new(FailureKind::Permanent, SCRATCH_FULL, message).into()
+    Failure::new(FailureKind::Permanent, codes::SCRATCH_FULL, message).into()
 }
 
 #[async_trait]

@@ -120,7 +120,7 @@ async fn a_skill_that_fills_its_scratch_is_told_what_to_do() {
     }
     let full = ScratchPort::put(&ports, "more", large.clone()).await.expect_err("full");
     let HostError::Failure(failure) = full else { panic!("expected a failure, found {full:?}") };
-    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, SCRATCH_FULL));
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, codes::SCRATCH_FULL));
     assert!(failure.message.contains("delete keys"), "{}", failure.message);
     ScratchPort::put(&ports, "0000", large.clone()).await.expect("a value takes the place of the old one");
     ScratchPort::delete(&ports, "0001").await.expect("deleted");

@@ -154,7 +154,11 @@ async fn suspend(
         Some(ApprovalState::Rejected) => {
             Failure::new(FailureKind::Denied, codes::REFUSED, "a human refused it while it was asked")
         }
-        _ => Failure::new(FailureKind::Transient, "decided-meanwhile", "the question was decided while it was asked"),
+        _ => Failure::new(
+            FailureKind::Transient,
+            codes::DECIDED_MEANWHILE,
+            "the question was decided while it was asked",
+        ),
     };
     let event = TaskEvent::Failed { lease, attempt, failure, usage: executed.usage, skill: executed.skill.clone() };
     scheduler.apply(task, event, actor).await

@@ -149,7 +149,8 @@ impl Judge {
 /// What a host function tells the guest.
 pub(crate) type Told<T> = Result<T, types::Failure>;
 
-/// A failure as the guest is told it. Kinds that a guest cannot be told never get here; they end the run.
+/// A failure as the guest is told it; only [`crate::said`] tells it. Kinds that a guest cannot be told never get here;
+/// they end the run.
 pub(crate) fn failure_to_guest(failure: Failure) -> types::Failure {
     let kind = match failure.kind {
         FailureKind::InvalidInput => types::FailureKind::InvalidInput,
@@ -166,7 +167,8 @@ pub(crate) fn failure_to_guest(failure: Failure) -> types::Failure {
     }
 }
 
-/// A failure as the guest returned it: hostile text, cut and made printable.
+/// A failure as the guest returned it: hostile text, cut and made printable. Whether its code is the guest's to give
+/// [`crate::said`] knows.
 pub(crate) fn failure_from_guest(failure: &types::Failure) -> Failure {
     let kind = match failure.kind {
         types::FailureKind::InvalidInput => FailureKind::InvalidInput,
