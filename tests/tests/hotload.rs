@@ -45,8 +45,8 @@ impl Load {
     fn start(server: &Arc<Server>) -> Self {
         let rate: f64 = std::env::var("CHIMERA_HOTLOAD_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(200.0);
         let (stop, given) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        // As many as keep up the rate when every answer comes late.
-        let loaders = (rate * GIVING.as_secs_f64()).ceil().max(1.0);
+        // As many as keep up the rate when every answer comes late, but not as many as a server closes the door on.
+        let loaders = (rate * GIVING.as_secs_f64()).ceil().clamp(1.0, 200.0);
         let every = Duration::from_secs_f64(loaders / rate);
         let workers = (0..loaders as u32)
             .map(|_| {
