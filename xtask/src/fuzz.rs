@@ -4,7 +4,7 @@
 //! fuzzed code is safe Rust. What a target finds is kept in the target folder and named. Called by the suites.
 
 use crate::run::{Totals, cargo, output, root, run, succeeds};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,12 +19,15 @@ const CORE: &[&str] = &["ledger", "machine", "manifest", "payload", "template"];
 /// Targets that need more of the host, and with it wasmtime.
 const HOST: &[&str] = &["cache_entry", "campaign_file", "custom_section", "inspect"];
 
+/// Most files, and most bytes, of the corpus that the repository keeps of one target.
+const MAX_KEPT: (usize, u64) = (400, 512 << 10);
+
 /// How much is fuzzed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// The core's targets, a few seconds each.
     Reduced,
-    /// Every target, a minute each.
+    /// Every target, five minutes each.
     Full,
 }
 
@@ -32,7 +35,7 @@ impl Effort {
     fn seconds(self) -> u32 {
         match self {
             Self::Reduced => 5,
-            Self::Full => 60,
+            Self::Full => 300,
         }
     }
 }
@@ -52,6 +55,8 @@ pub fn fuzz(effort: Effort, target_dir: &Path, guests: &Path) -> Result<Totals> 
     run(build.env("CARGO_TARGET_DIR", &folder).env("RUSTFLAGS", INSTRUMENTATION))?;
 
     let mut totals = Totals::default();
+    // What a target writes while it runs; an aborted one cannot tidy up after itself.
+    let scratch = folder.join("scratch");
     let more = if effort == Effort::Full { HOST } else { &[] };
     for name in CORE.iter().chain(more) {
         let corpus = corpus(name, &folder, guests)?;
@@ -64,8 +69,12 @@ pub fn fuzz(effort: Effort, target_dir: &Path, guests: &Path) -> Result<Totals> 
             .args(["-verbosity=0", "-print_final_stats=1"])
             .arg(format!("-artifact_prefix={}/", found.display()))
             .arg(&corpus)
+            .env("TMPDIR", &scratch)
             .current_dir(root());
-        if succeeds(&mut target)? {
+        std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        let is_well = succeeds(&mut target)?;
+        std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+        if is_well {
             totals.passed += 1;
         } else {
             eprintln!("error: {name} found something: see {}", found.display());
@@ -75,11 +84,13 @@ pub fn fuzz(effort: Effort, target_dir: &Path, guests: &Path) -> Result<Totals> 
     Ok(totals)
 }
 
-/// The inputs that a target begins with, with what earlier runs here came upon.
+/// The inputs that a target begins with: those written by hand, the corpus that is kept in the repository, and what earlier
+/// runs here came upon.
 fn corpus(name: &str, folder: &Path, guests: &Path) -> Result<PathBuf> {
     let corpus = folder.join("corpus").join(name);
     std::fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
     let mut seeds = files(&root().join("fuzz/seeds").join(name));
+    seeds.extend(kept(name)?);
     match name {
         "inspect" => seeds.extend(files(&guests.join("chimera")).into_iter().filter(|path| is(path, "wasm"))),
         "campaign_file" => seeds.push(root().join("host/server/demo/campaign.yaml")),
@@ -90,6 +101,21 @@ fn corpus(name: &str, folder: &Path, guests: &Path) -> Result<PathBuf> {
         std::fs::copy(&seed, corpus.join(file)).with_context(|| format!("cannot copy {}", seed.display()))?;
     }
     Ok(corpus)
+}
+
+/// The corpus of a target that is kept in the repository.
+///
+/// # Errors
+/// When it is more than belongs into one: it was put there without being minimised.
+fn kept(name: &str) -> Result<Vec<PathBuf>> {
+    let kept = files(&root().join("fuzz/corpus").join(name));
+    let bytes: u64 = kept.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    ensure!(
+        kept.len() <= MAX_KEPT.0 && bytes <= MAX_KEPT.1,
+        "fuzz/corpus/{name} has {} files with {bytes} bytes; minimise it as fuzz/README.md says",
+        kept.len()
+    );
+    Ok(kept)
 }
 
 fn is(path: &Path, extension: &str) -> bool {
