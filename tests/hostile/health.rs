@@ -57,19 +57,10 @@ impl Health {
         })
     }
 
-    /// Is this no more than there was before?
+    /// Is this no more than there was before, and the slack of memory?
     fn is_back(&self, before: &Self) -> bool {
-        self.memory_is_back(before) && self.all_else_is_back(before)
-    }
-
-    /// Is it no more memory than there was before, and the slack?
-    pub fn memory_is_back(&self, before: &Self) -> bool {
         self.resident <= before.resident + MEMORY_SLACK
-    }
-
-    /// Are there no more threads, files and children than there were before?
-    pub fn all_else_is_back(&self, before: &Self) -> bool {
-        self.threads <= before.threads
+            && self.threads <= before.threads
             && self.files <= before.files
             && self.children <= before.children
             && self.cached <= MOST_CACHED
