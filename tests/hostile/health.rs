@@ -11,6 +11,10 @@ const MEMORY_SLACK: u64 = 64 << 20;
 const MOST_CACHED: usize = 64 * 3;
 /// How long it may take to give back what it took.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// It has given back what it gives back when its memory did not fall for so long.
+const QUIET: Duration = Duration::from_secs(5);
+/// A fall of memory that counts, in bytes.
+const FALL: u64 = 1 << 20;
 
 /// What a process holds on to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,34 +61,30 @@ impl Health {
         })
     }
 
-    /// Is this no more than there was before?
+    /// Is this no more than there was before, and the slack of memory?
     fn is_back(&self, before: &Self) -> bool {
-        self.memory_is_back(before) && self.all_else_is_back(before)
-    }
-
-    /// Is it no more memory than there was before, and the slack?
-    pub fn memory_is_back(&self, before: &Self) -> bool {
         self.resident <= before.resident + MEMORY_SLACK
-    }
-
-    /// Are there no more threads, files and children than there were before?
-    pub fn all_else_is_back(&self, before: &Self) -> bool {
-        self.threads <= before.threads
+            && self.threads <= before.threads
             && self.files <= before.files
             && self.children <= before.children
             && self.cached <= MOST_CACHED
     }
 
-    /// Waits until the process holds no more than before, and says what it holds then, or at the end of the patience.
+    /// Waits until the process holds no more than before and gives nothing back any more, or for as long as the patience
+    /// lasts; what it holds then, and whether that is no more than before.
     ///
     /// # Errors
     /// When it is gone.
     pub async fn settle(pid: u32, before: &Self) -> Result<(Self, bool)> {
         let started = Instant::now();
+        let (mut lowest, mut fell) = (u64::MAX, started);
         loop {
             let now = Self::of(pid)?;
+            if now.resident.saturating_add(FALL) <= lowest {
+                (lowest, fell) = (now.resident, Instant::now());
+            }
             let is_back = now.is_back(before);
-            if is_back || started.elapsed() > PATIENCE {
+            if (is_back && fell.elapsed() > QUIET) || started.elapsed() > PATIENCE {
                 return Ok((now, is_back));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -5,10 +5,14 @@
 
 use crate::digest::Digest;
 use crate::failure::Failure;
+use crate::json::{Extent, MAX_READABLE_DEPTH};
 use crate::task::{Outcome, Usage};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most entries of one task and epoch.
@@ -19,7 +23,7 @@ pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const OLD_EPOCH_KEPT: Duration = Duration::from_secs(3600);
 
 /// One host answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalEntry {
     /// Which host call of the run it is, from 0, assigned before dispatch.
     pub ordinal: u32,
@@ -28,7 +32,67 @@ pub struct JournalEntry {
     /// Hash of the arguments.
     pub request: Digest,
     /// What the guest was told: `{"ok": …}` or `{"err": <failure>}`.
-    pub answer: Value,
+    pub answer: AnswerText,
+}
+
+/// JSON as its text, which clones share. A run may be answered 20,000 times, and a value that is taken apart is up to forty
+/// times its text: it is taken apart only where one is looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerText(Arc<str>);
+
+impl AnswerText {
+    /// The text of `{"ok": value}`.
+    ///
+    /// # Errors
+    /// When the value has no JSON.
+    pub fn ok(value: &impl Serialize) -> serde_json::Result<Self> {
+        #[derive(Serialize)]
+        struct Told<'v, V> {
+            ok: &'v V,
+        }
+        serde_json::to_string(&Told { ok: value }).map(|text| Self(text.into()))
+    }
+
+    /// A text that was kept somewhere.
+    ///
+    /// # Errors
+    /// Why it is no text of an answer: it is not JSON, or nested deeper than JSON can be read.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if Extent::of(text).depth > MAX_READABLE_DEPTH {
+            return Err(format!("it is nested deeper than {MAX_READABLE_DEPTH}"));
+        }
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The value; `null` for what is nested deeper than JSON can be read.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl From<&Value> for AnswerText {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+/// As the value that it is.
+impl Serialize for AnswerText {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(to)
+    }
+}
+
+impl fmt::Display for AnswerText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl JournalEntry {
@@ -37,13 +101,13 @@ impl JournalEntry {
 
     /// The entry that says how a run ended.
     pub fn end(ordinal: u32, end: &RecordedEnd) -> Self {
-        let answer = serde_json::to_value(end).unwrap_or_default();
+        let answer = AnswerText::from(&serde_json::to_value(end).unwrap_or_default());
         Self { ordinal, call: Self::END.into(), request: Digest::of(b""), answer }
     }
 
     /// Is it the run's end, and which?
     pub fn as_end(&self) -> Option<RecordedEnd> {
-        (self.call == Self::END).then(|| RecordedEnd::deserialize(&self.answer).ok())?
+        (self.call == Self::END).then(|| serde_json::from_str(self.answer.as_str()).ok())?
     }
 }
 
@@ -108,4 +172,30 @@ pub struct Divergence {
     pub recorded: String,
     /// What the run asked for.
     pub asked: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_answer_is_the_same_as_text_and_as_value() {
+        let value = json!({ "ok": { "b": [1, 2.5, null], "a": "ü\n" } });
+        let answer = AnswerText::from(&value);
+        assert_eq!(AnswerText::ok(&value["ok"]).ok(), Some(answer.clone()));
+        assert_eq!(answer.value(), value);
+        assert_eq!(serde_json::to_value(&answer).ok(), Some(value));
+        assert!(std::ptr::eq(answer.as_str(), answer.clone().as_str()), "a clone takes no room");
+        assert_eq!(AnswerText::parse(answer.as_str()), Ok(answer));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_answer() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(AnswerText::parse(&nested(MAX_READABLE_DEPTH)).is_ok_and(|answer| !answer.value().is_null()));
+        for text in ["", "{", r#"{"ok":1} {}"#, &nested(MAX_READABLE_DEPTH + 1)] {
+            assert!(AnswerText::parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -217,7 +217,7 @@ fn a_recorded_run_has_its_own_clock_seed_and_journal() {
     let plain: SelfTest = serde_json::from_value(json!({ "name": "t", "input": 1 })).unwrap();
     assert_eq!(recorded.host_ports(&plain).clock.now().to_string(), "2026-01-01T00:00:00Z");
     assert!(ready(recorded.load()).unwrap().is_empty());
-    let entry = JournalEntry { ordinal: 0, call: "c".into(), request: Digest::of(b""), answer: json!({}) };
+    let entry = JournalEntry { ordinal: 0, call: "c".into(), request: Digest::of(b""), answer: (&json!({})).into() };
     ready(recorded.append(vec![entry.clone()])).unwrap();
     assert_eq!(recorded.journalled(), [entry]);
     recorded.finish().unwrap();

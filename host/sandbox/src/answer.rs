@@ -10,7 +10,7 @@ use crate::run::RunEnd;
 use crate::state::Host;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
-use chimera_core::journal::{Divergence, JournalEntry};
+use chimera_core::journal::{AnswerText, Divergence, JournalEntry};
 use chimera_core::ports::HostError;
 use chimera_core::text::{printable, truncated};
 use serde::Serialize;
@@ -143,9 +143,9 @@ impl Host {
             Err(HostError::Failure(failure)) => Err(failure),
         };
         let (told, answer) = match told {
-            Ok((value, recorded)) => (Ok(value), json!({ "ok": recorded })),
+            Ok((value, recorded)) => (Ok(value), recorded),
             Err(failure) => {
-                let answer = json!({ "err": &failure });
+                let answer = AnswerText::from(&json!({ "err": &failure }));
                 (Err(failure), answer)
             }
         };
@@ -153,11 +153,11 @@ impl Host {
         Answered::Told(told, JournalEntry { ordinal, call: call.into(), request, answer })
     }
 
-    fn fits<T: Serialize>(&self, call: &str, value: T) -> Result<(T, Value), Failure> {
-        let recorded = serde_json::to_value(&value).map_err(|e| {
+    fn fits<T: Serialize>(&self, call: &str, value: T) -> Result<(T, AnswerText), Failure> {
+        let recorded = AnswerText::ok(&value).map_err(|e| {
             Failure::new(FailureKind::Permanent, codes::HOST, format!("the answer of {call} is not JSON: {e}"))
         })?;
-        let size = json_size(&recorded);
+        let size = recorded.as_str().len() - r#"{"ok":}"#.len();
         if size > self.payload_bytes {
             let message = format!(
                 "the answer of {call} is {size} bytes; at most {} are passed to a skill: ask for less",

@@ -9,7 +9,7 @@ use crate::state::{Host, State};
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, LimitName, codes};
-use chimera_core::journal::JournalEntry;
+use chimera_core::journal::{AnswerText, JournalEntry};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 use serde::de::DeserializeOwned;
@@ -204,7 +204,8 @@ impl Host {
     }
 
     fn hold(&mut self, ordinal: u32, call: &'static str, request: Digest, answer: impl Serialize) {
-        let answer = json!({ "ok": answer });
+        // Numbers always have a text.
+        let answer = AnswerText::ok(&answer).unwrap_or_else(|_| (&Value::Null).into());
         self.recorder.hold(JournalEntry { ordinal, call: call.into(), request, answer });
     }
 

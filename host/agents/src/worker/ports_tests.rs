@@ -29,7 +29,12 @@ async fn fence_off(house: &House) {
 }
 
 fn entry(ordinal: u32) -> JournalEntry {
-    JournalEntry { ordinal, call: "scratch.get".into(), request: Digest::of(b"x"), answer: json!({ "ok": null }) }
+    JournalEntry {
+        ordinal,
+        call: "scratch.get".into(),
+        request: Digest::of(b"x"),
+        answer: (&json!({ "ok": null })).into(),
+    }
 }
 
 #[tokio::test]

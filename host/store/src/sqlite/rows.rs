@@ -75,10 +75,16 @@ pub(super) fn corrupt(table: &'static str, id: impl Display, cause: impl Display
 /// again would make every list it is part of unreadable.
 pub(super) fn body<T: Serialize>(noun: &T) -> PortResult<String> {
     let text = serde_json::to_string(noun).map_err(|error| permanent(format!("cannot be written as JSON: {error}")))?;
-    if Extent::of(&text).depth > MAX_READABLE_DEPTH {
+    readable_again(&text)?;
+    Ok(text)
+}
+
+/// Checks a text that is a body already.
+pub(super) fn readable_again(text: &str) -> PortResult<()> {
+    if Extent::of(text).depth > MAX_READABLE_DEPTH {
         return Err(permanent(format!("is nested deeper than {MAX_READABLE_DEPTH} and could not be read again")));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// The name of a state or kind as it is on the wire.

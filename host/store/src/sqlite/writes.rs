@@ -3,7 +3,7 @@
 //! The one function that writes a noun derives its columns from it, so body and columns cannot disagree. Rows are
 //! inserted or updated in place, never replaced, so references stay. Called by the writer, inside a savepoint.
 
-use super::rows::{PortResult, body, corrupt, execute, int, name, noun, permanent, size, text};
+use super::rows::{PortResult, body, corrupt, execute, int, name, permanent, readable_again, size, text};
 use super::script::{Done, Script};
 use crate::error::port_error;
 use chimera_core::approval::Approval;
@@ -13,7 +13,7 @@ use chimera_core::clock::Timestamp;
 use chimera_core::effect::Effect;
 use chimera_core::grant::Grant;
 use chimera_core::ids::{AgentId, TaskId};
-use chimera_core::journal::JournalEntry;
+use chimera_core::journal::{AnswerText, JournalEntry};
 use chimera_core::plan::Step;
 use chimera_core::records::{Agent, ApiToken, MemoryItem, ScratchItem, TokenScope, TrendItem};
 use chimera_core::route::{Route, RunMark};
@@ -337,6 +337,7 @@ fn append_journal<'w>(
     checks: &mut Vec<Check<'w>>,
 ) -> PortResult<()> {
     for entry in entries {
+        readable_again(entry.answer.as_str())?;
         let insert = script
             .add(
                 "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
@@ -347,7 +348,7 @@ fn append_journal<'w>(
             .bind(entry.ordinal)
             .bind(entry.call.to_string())
             .bind(entry.request.to_string())
-            .bind(body(&entry.answer)?);
+            .bind(entry.answer.as_str().to_owned());
         checks.push(Check::IsEntry(insert.number(), task, epoch, entry));
     }
     Ok(())
@@ -376,7 +377,8 @@ pub(super) fn journal_noun(
 ) -> PortResult<JournalEntry> {
     let row = format!("{task} {epoch} {ordinal}");
     let request = request.parse().map_err(|error| corrupt("journal", &row, error))?;
-    Ok(JournalEntry { ordinal, call: call.into(), request, answer: noun("journal", &row, answer)? })
+    let answer = AnswerText::parse(answer).map_err(|error| corrupt("journal", &row, error))?;
+    Ok(JournalEntry { ordinal, call: call.into(), request, answer })
 }
 
 /// A version is immutable: other bytes under the same name and version are refused.

@@ -221,7 +221,7 @@ pub fn entry(ordinal: u32, answer: &str) -> JournalEntry {
         ordinal,
         call: "mcp.call-tool".into(),
         request: Digest::of(answer.as_bytes()),
-        answer: json!({ "ok": answer }),
+        answer: (&json!({ "ok": answer })).into(),
     }
 }
 
