@@ -8,11 +8,13 @@
 use crate::contract::v0_1::{SkillPre, Told, mcp, progress, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
+use chimera_core::contract::PACKAGE;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, Store};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, Error, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -103,6 +105,32 @@ impl WasiView for BareState {
     }
 }
 
+/// Links `mcp` and `progress`, and a trap for whatever else of the contract is imported.
+///
+/// The engine's own `define_unknown_imports_as_traps` is no help: it knows a name only letter by letter, so it would put
+/// traps before the clocks of every guest that was built against another patch version of WASI.
+fn add_traps(linker: &mut Linker<BareState>, component: &Component) -> wasmtime::Result<()> {
+    mcp::add_to_linker::<BareState, HasSelf<BareState>>(linker, |state| state)?;
+    progress::add_to_linker::<BareState, HasSelf<BareState>>(linker, |state| state)?;
+    let engine = linker.engine().clone();
+    for (name, import) in component.component_type().imports(&engine) {
+        let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+        let is_linked = ["", "mcp", "progress"].contains(&interface.split('@').next().unwrap_or_default());
+        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
+        if is_linked {
+            continue;
+        }
+        let mut instance = linker.instance(name)?;
+        for (function, export) in interface.exports(&engine) {
+            if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
+                let called = format!("{name}#{function}");
+                instance.func_new(function, move |_, _, _, _| Err(Error::msg(format!("{called} is not there"))))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl std::fmt::Debug for Bare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bare").finish_non_exhaustive()
@@ -118,11 +146,8 @@ impl Bare {
         let engine = sandbox.0.engine.clone();
         let mut linker = Linker::new(&engine);
         let component = prepared.instance().component();
-        // What is linked in and never called has nothing behind it here.
         let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| mcp::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
-            .and_then(|()| progress::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
-            .and_then(|()| linker.define_unknown_imports_as_traps(component))
+            .and_then(|()| add_traps(&mut linker, component))
             .and_then(|()| linker.instantiate_pre(component))
             .and_then(SkillPre::new);
         let skill = linked.map_err(|error| format!("{error:#}"))?;
