@@ -488,6 +488,17 @@ pub struct Budget {
     pub deadline: Instant,
     /// Fuel.
     pub fuel: u64,
+    /// What its caller said; the two above are never more.
+    pub asked: AskedBudget,
+}
+
+/// What a caller says that its callee may use at most; what it does not say is whatever it has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AskedBudget {
+    /// Milliseconds of wall time.
+    pub time_ms: Option<u64>,
+    /// Fuel.
+    pub fuel: Option<u64>,
 }
 
 /// Which secrets are configured.
