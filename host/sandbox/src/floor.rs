@@ -4,11 +4,14 @@
 //! journal and no report. The same engine, pool, machine code and call, in the same process. Its host functions do
 //! nothing, but for `mcp.call-tool`, which waits for a gate, so that guests can be parked. Called by `chimera bench`.
 
+use crate::contract::Told;
 // The version that the SDK builds against, and so the benchmarks' guests.
-use crate::contract::v0_1::{SkillPre, Told, mcp, progress, types};
+use crate::contract::limits_to_guest;
+use crate::contract::v0_2::{SkillPre, mcp, progress, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
 use chimera_core::contract::PACKAGE;
+use chimera_core::manifest::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
@@ -166,7 +169,13 @@ impl Bare {
         // The engine counts fuel and epochs in every guest; without these two no guest would get anywhere.
         let _ = store.set_fuel(u64::MAX);
         store.set_epoch_deadline(1 << 40);
-        let task = types::Task { id: "bare".to_owned(), campaign: None, input: input.to_owned(), time_left_ms: 1000 };
+        let task = types::Task {
+            id: "bare".to_owned(),
+            campaign: None,
+            input: input.to_owned(),
+            time_left_ms: 1000,
+            limits: limits_to_guest(&Limits::MAX),
+        };
         let told = |error: wasmtime::Error| format!("{error:#}");
         let guest = self.skill.instantiate_async(&mut store).await.map_err(told)?;
         let returned = guest.chimera_skill_runner().call_run(&mut store, &task).await.map_err(told)?;

@@ -5,13 +5,18 @@
 mod common;
 
 use chimera_sandbox::floor::{Bare, Gate};
-use common::{CALL_TOOL, SEARCH, prepare, sandbox, skill};
+use common::{CALL_TOOL, NAMES, RUN, SEARCH, component_against, prepare, sandbox};
 use std::sync::Arc;
 
 async fn call(wasm: &[u8], gate: Arc<Gate>) -> Result<String, String> {
     let sandbox = sandbox();
     let prepared = prepare(&sandbox, wasm).await;
     Bare::new(&sandbox, &prepared, gate).unwrap().call(r#"{"a":1}"#).await
+}
+
+/// A skill of the version that the floor calls, whose `run` has this body.
+fn skill(imports: &str, body: &str) -> Vec<u8> {
+    component_against("0.2.0", "guest", imports, &format!("{RUN} {body}) {NAMES}"))
 }
 
 const ECHO: &str = "(call $ok (local.get $input) (local.get $input_len) (f64.const 0.5))";
@@ -47,5 +52,5 @@ async fn a_bare_guest_that_wants_more_of_the_contract_is_told_what_is_not_there(
     let import = r#"(import "chimera:skill/secrets@0.1.0" "exists" (func $exists (param i32 i32) (result i32)))"#;
     let wasm = skill(import, &format!("(drop (call $exists (i32.const 0) (i32.const 0))) {ECHO}"));
     let told = call(&wasm, Arc::new(Gate::new())).await.unwrap_err();
-    assert!(told.contains("chimera:skill/secrets@0.1.0#exists"), "{told}");
+    assert!(told.contains("chimera:skill/secrets@0.2.0#exists"), "{told}");
 }
