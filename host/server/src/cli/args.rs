@@ -3,6 +3,7 @@
 //! Nothing here does anything; the meaning of each command is in the module of its name. Read by [`super::run`].
 
 use super::skill::language::Language;
+use super::skill::new::NewWorld;
 use chimera_core::skill::SkillName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -186,6 +187,9 @@ pub(crate) enum SkillCommand {
         /// The language to write it in
         #[arg(long, value_enum, default_value = "rust", value_name = "LANGUAGE")]
         lang: Language,
+        /// What it is for
+        #[arg(long, value_enum, default_value = "skill", value_name = "WORLD")]
+        world: NewWorld,
         /// Where [default: a folder of the name, here]
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
