@@ -4,7 +4,7 @@
 //! [`Manifest::from_value`] like any other manifest. Called by `chimera skill build`.
 
 use chimera_core::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestError};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::{Component, Path};
 
 fn error(field: impl Into<String>, problem: impl Into<String>) -> ManifestError {
@@ -12,7 +12,7 @@ fn error(field: impl Into<String>, problem: impl Into<String>) -> ManifestError 
 }
 
 /// Reads a `skill.toml`. `[io] input` and `output` are inline tables, or file names relative to `base`; what is absent
-/// is taken from `describe` (`{"input": …, "output": …}`).
+/// is taken from `describe` (`{"input": …, "output": …}`), and for a judge from the contract, which says what it gets.
 ///
 /// # Errors
 /// [`ManifestError`] with the field, the problem and what to write instead.
@@ -23,6 +23,8 @@ pub fn assemble_manifest(skill_toml: &str, describe: Option<Value>, base: &Path)
     let table: toml::Table =
         toml::from_str(skill_toml).map_err(|e| error("manifest", format!("is not TOML: {}", e.to_string().trim())))?;
     let mut manifest = json_of_table(table);
+    let is_judge = manifest.get("skill").and_then(|skill| skill.get("world")) == Some(&json!("judge"));
+    let describe = if is_judge { Some(judge_schemas()) } else { describe };
     let io = manifest.entry("io").or_insert_with(|| Value::Object(Map::new()));
     let Value::Object(io) = io else {
         return Err(error("io", "must be a table: `[io]` with `input` and `output`"));
@@ -36,6 +38,27 @@ pub fn assemble_manifest(skill_toml: &str, describe: Option<Value>, base: &Path)
         io.insert(key.to_owned(), schema);
     }
     Manifest::from_value(Value::Object(manifest))
+}
+
+/// What every judge gets and gives, as JSON Schemas.
+fn judge_schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let sure = json!({ "type": "number", "minimum": 0, "maximum": 1 });
+    let decisions = ["approve", "retry", "replan", "escalate", "reject"];
+    json!({
+        "input": {
+            "type": "object",
+            "properties": {
+                "goal": text, "skill": text, "input": {}, "output": {}, "confidence": sure,
+                "evidence": { "type": "array", "items": text },
+            },
+        },
+        "output": {
+            "type": "object",
+            "properties": { "decision": { "enum": decisions }, "confidence": sure, "reason": text },
+            "required": ["decision", "confidence", "reason"],
+        },
+    })
 }
 
 fn described(key: &str, describe: Option<&Value>) -> Result<Value, ManifestError> {

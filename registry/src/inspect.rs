@@ -413,7 +413,7 @@ fn missing_export(world: World) -> Refusal {
         Rule::ExportMissing,
         format!("its world is `{name}`, but it does not export `{PACKAGE}/{wanted}` of {}", served_versions()),
         format!(
-            "export `{wanted}` (in Rust: put `#[chimera_skill::skill]` on a function), or set `world` in skill.toml"
+            "export `{wanted}` (in Rust: put `#[chimera_skill::{name}]` on a function), or set `world` in skill.toml"
         ),
     )
 }

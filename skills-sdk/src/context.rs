@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outcome::Outcome;
-use crate::types::{Answer, Call, Level, MemoryItem, Tool, Trend};
+use crate::types::{Answer, Budget, Call, Called, Level, Limits, MemoryItem, Tool, Trend};
 
 /// The task at hand and everything that the skill's manifest declares.
 ///
@@ -23,13 +23,14 @@ pub struct Context {
     task_id: String,
     campaign: Option<String>,
     budget: Duration,
+    limits: Limits,
     first_look: Cell<Option<Instant>>,
     host: Host,
 }
 
 impl Context {
-    pub(crate) fn new(task_id: String, campaign: Option<String>, budget: Duration, host: Host) -> Self {
-        Self { task_id, campaign, budget, first_look: Cell::new(None), host }
+    pub(crate) fn new(task_id: String, campaign: Option<String>, budget: Duration, limits: Limits, host: Host) -> Self {
+        Self { task_id, campaign, budget, limits, first_look: Cell::new(None), host }
     }
 
     /// The task's id, the same on every attempt.
@@ -42,6 +43,12 @@ impl Context {
     #[must_use]
     pub fn campaign(&self) -> Option<&str> {
         self.campaign.as_deref()
+    }
+
+    /// The most that this run may use; less than what `skill.toml` says where the task or a calling skill gave less.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// What remains of the deadline; zero when it has passed.
@@ -194,6 +201,14 @@ impl Memory<'_> {
     pub fn recall(&self, query: &str, limit: u32) -> Result<Vec<MemoryItem>, Failure> {
         self.host.recall(query, limit)
     }
+
+    /// Forgets the item with this id; no error if there is none. Needs `"forget"` in `capabilities.memory`.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn forget(&self, id: &str) -> Result<(), Failure> {
+        self.host.forget(id)
+    }
 }
 
 /// Ephemeral memory: small values, kept for one hour.
@@ -270,9 +285,24 @@ impl Skills<'_> {
     /// # Errors
     /// The other skill's failure, or the host's; `permanent`/`json` when the output has another shape than `T`.
     pub fn call<T: DeserializeOwned>(&self, name: &str, input: impl Serialize) -> Result<Outcome<T>, Failure> {
+        self.call_within(name, input, Budget::new()).map(|called| called.outcome)
+    }
+
+    /// Runs another skill within a budget, and says what it used: so that a slow or costly callee leaves enough for what
+    /// comes after it. A budget never gives more than the callee's own limits and what this task has left.
+    ///
+    /// # Errors
+    /// As [`Skills::call`]; a callee that hits its budget fails as one that hits a limit.
+    pub fn call_within<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        input: impl Serialize,
+        budget: Budget,
+    ) -> Result<Called<T>, Failure> {
         let input: Value = serde_json::to_value(input)?;
-        let Outcome { output, confidence, evidence } = self.host.call_skill(name, &input)?;
-        Ok(Outcome { output: serde_json::from_value(output)?, confidence, evidence })
+        let Called { outcome, time, fuel } = self.host.call_skill(name, &input, budget)?;
+        let Outcome { output, confidence, evidence } = outcome;
+        Ok(Called { outcome: Outcome { output: serde_json::from_value(output)?, confidence, evidence }, time, fuel })
     }
 }
 

@@ -6,11 +6,14 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Longest code that leaves a skill, in bytes.
 const MAX_CODE: usize = 64;
 /// Longest message that leaves a skill, in bytes.
 const MAX_MESSAGE: usize = 2 * 1024;
+/// Longest details that leave a skill, in bytes of JSON.
+const MAX_DETAILS: usize = 4 * 1024;
 
 /// What kind of failure it is; this, never the text, decides what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,15 +48,20 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// A failure: what kind, a stable code for machines, one sentence for people.
+/// A failure: what kind, a stable code for machines, one sentence for people, and details for whoever reads them.
 ///
 /// ```
 /// use chimera_skill::Failure;
+/// use chimera_skill::serde_json::json;
 /// use std::time::Duration;
 ///
 /// let failure = Failure::transient("rate-limited", "The server asks to slow down.")
 ///     .retry_after(Duration::from_secs(30));
 /// assert_eq!(failure.to_string(), "transient (rate-limited): The server asks to slow down.");
+///
+/// let failure = Failure::invalid_input("no-such-place", "There is no place of that name.")
+///     .details(json!({ "field": "/place" }));
+/// assert_eq!(failure.details.unwrap()["field"], "/place");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -67,13 +75,16 @@ pub struct Failure {
     pub message: String,
     /// For [`FailureKind::Transient`]: do not retry earlier than this.
     pub retry_after: Option<Duration>,
+    /// What a program may read of it, for example which field of the input it was; at most 4 KiB of JSON, longer ones are
+    /// left out when they leave the skill.
+    pub details: Option<Box<Value>>,
 }
 
 impl Failure {
     /// A failure of the given kind.
     #[must_use]
     pub fn new(kind: FailureKind, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind, code: code.into(), message: message.into(), retry_after: None }
+        Self { kind, code: code.into(), message: message.into(), retry_after: None, details: None }
     }
 
     /// The input cannot be worked on as it is.
@@ -107,6 +118,13 @@ impl Failure {
         self
     }
 
+    /// Adds what a program may read of the failure; what is no JSON is left out.
+    #[must_use]
+    pub fn details(mut self, details: impl Serialize) -> Self {
+        self.details = serde_json::to_value(details).ok().map(Box::new);
+        self
+    }
+
     /// Puts what the skill was doing before the message: `publishing the post: <message>`.
     #[must_use]
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
@@ -119,6 +137,7 @@ impl Failure {
     pub(crate) fn clipped(mut self) -> Self {
         clip(&mut self.code, MAX_CODE);
         clip(&mut self.message, MAX_MESSAGE);
+        self.details = self.details.filter(|details| details.to_string().len() <= MAX_DETAILS);
         self
     }
 }
@@ -182,6 +201,13 @@ mod tests {
         let odd = Failure::permanent("x".to_owned() + &"é".repeat(40), "short").clipped();
         assert_eq!(odd.code.len(), 63);
         assert_eq!(odd.message, "short");
+    }
+
+    #[test]
+    fn details_leave_whole_or_not_at_all() {
+        let failure = |size: usize| Failure::permanent("c", "m").details("x".repeat(size)).clipped().details;
+        assert_eq!(failure(MAX_DETAILS - 2).map(|details| details.to_string().len()), Some(MAX_DETAILS));
+        assert_eq!(failure(MAX_DETAILS - 1), None);
     }
 
     #[test]

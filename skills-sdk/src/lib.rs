@@ -81,6 +81,61 @@
 //! assert_eq!(run.outcome().output.found, 2);
 //! ```
 //!
+//! # Other skills, within a budget
+//!
+//! [`Skills::call`] runs another skill; [`Skills::call_within`] gives it a [`Budget`], so that enough is left for what
+//! comes after it, and tells what it used. [`Context::limits`] says what this run itself may use.
+//!
+//! ```
+//! use chimera_skill::prelude::*;
+//! use chimera_skill::testing::{Harness, Recorded};
+//! use serde_json::{Value, json};
+//! use std::time::Duration;
+//! # #[derive(Deserialize, JsonSchema)] pub struct Input { pub text: String }
+//! # #[derive(Serialize, JsonSchema)] pub struct Output { pub summary: Value }
+//!
+//! #[chimera_skill::skill]
+//! pub fn shorten(ctx: &mut Context, input: Input) -> Result<Outcome<Output>, Failure> {
+//!     let budget = Budget::new().time(Duration::from_secs(2)).fuel(ctx.limits().fuel / 2);
+//!     let called = ctx.skills().call_within("chimera/summarize", json!({"texts": [input.text]}), budget)?;
+//!     info!(ctx, "the summary took {:?}", called.time);
+//!     Ok(Outcome::new(Output { summary: called.outcome.output }).confidence(called.outcome.confidence))
+//! }
+//!
+//! let recorded = Recorded::call("skills.call", json!({"budget": {"time_ms": 2000, "fuel": 1_000_000_000}}))
+//!     .answers(json!({"output": "short", "confidence": 0.8, "time_ms": 30, "fuel": 12_000}));
+//! let run = Harness::new(vec![recorded]).run(shorten, Input { text: "long".into() });
+//! assert_eq!(run.outcome().confidence, 0.8);
+//! ```
+//!
+//! # A judge
+//!
+//! A judge gives an opinion on a finished task, and can reach nothing but the log. Its `skill.toml` says `world = "judge"`.
+//!
+//! ```
+//! use chimera_skill::prelude::*;
+//! use chimera_skill::testing::Harness;
+//! use serde_json::json;
+//!
+//! #[derive(Deserialize)]
+//! struct Draft { text: String }
+//!
+//! /// Sends drafts back that are too short to say anything.
+//! #[chimera_skill::judge]
+//! pub fn long_enough(ctx: &mut JudgeContext, case: Case) -> Result<Verdict, Failure> {
+//!     let draft: Draft = case.output_as()?;
+//!     info!(ctx, "{} bytes", draft.text.len());
+//!     if draft.text.len() < 20 {
+//!         return Ok(Verdict::retry("The draft is too short to say anything.").confidence(0.9));
+//!     }
+//!     Ok(Verdict::approve("The draft is long enough."))
+//! }
+//!
+//! let case = Case { output: json!({"text": "Hi."}), ..Case::default() };
+//! let run = Harness::new(vec![]).judge(long_enough, case);
+//! assert_eq!(run.outcome().output.decision, Decision::Retry);
+//! ```
+//!
 //! # Errors
 //!
 //! A skill returns a [`Failure`] whose [`FailureKind`] decides what happens next; `?` turns JSON and number errors
@@ -102,31 +157,39 @@ pub use wit_bindgen::rt as __wit_rt;
 mod context;
 mod failure;
 mod host;
+mod judge;
 mod outcome;
 mod runtime;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod types;
 
-pub use chimera_skill_macros::skill;
+pub use chimera_skill_macros::{judge, skill};
 pub use context::{Context, Mcp, Memory, Scratch, Skills, Trends};
 pub use failure::{Failure, FailureKind};
+pub use judge::{Case, Decision, JudgeContext, Verdict};
 pub use outcome::Outcome;
 pub use runtime::{SkillInput, SkillOutput, describe};
 pub use schemars;
 pub use serde;
 pub use serde_json;
-pub use types::{Answer, Call, Level, MemoryItem, Tool, Trend};
+pub use types::{Answer, Budget, Call, Called, Level, Limits, MemoryItem, Tool, Trend};
 
-/// What the expansion of `#[skill]` uses; no promise is made about it.
+/// What the expansions of `#[skill]` and `#[judge]` use; no promise is made about it.
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::judge::assert_judge;
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::judge::guest::*;
     pub use crate::runtime::*;
 }
 
 /// Everything that most skills use: `use chimera_skill::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Answer, Call, Context, Failure, FailureKind, Level, Outcome, debug, error, info, skill, warn};
+    pub use crate::{
+        Answer, Budget, Call, Called, Case, Context, Decision, Failure, FailureKind, JudgeContext, Level, Outcome,
+        Verdict, debug, error, info, judge, skill, warn,
+    };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::json;

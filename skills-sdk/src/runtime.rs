@@ -66,17 +66,22 @@ pub(crate) fn decode<I: DeserializeOwned>(text: &str) -> Result<I, Failure> {
     Ok(input)
 }
 
+/// # Errors
+/// `permanent`/`confidence-range` for what is not 0 to 1.
+pub(crate) fn check_confidence(confidence: f64) -> Result<(), Failure> {
+    if (0.0..=1.0).contains(&confidence) {
+        return Ok(());
+    }
+    let message = format!("The skill gave the confidence {confidence}; it must lie between 0 and 1.");
+    Err(Failure::permanent("confidence-range", message))
+}
+
 /// Checks the confidence, bounds the evidence and serialises the output.
 ///
 /// # Errors
 /// `permanent`/`confidence-range`, or `permanent`/`json` for an output that is no JSON.
 pub(crate) fn encode<O: Serialize>(outcome: Outcome<O>) -> Result<Outcome<String>, Failure> {
-    if !(0.0..=1.0).contains(&outcome.confidence) {
-        return Err(Failure::permanent(
-            "confidence-range",
-            format!("The skill gave the confidence {}; it must lie between 0 and 1.", outcome.confidence),
-        ));
-    }
+    check_confidence(outcome.confidence)?;
     Ok(Outcome {
         output: serde_json::to_string(&outcome.output)?,
         confidence: outcome.confidence,
@@ -106,15 +111,17 @@ mod guest {
         task: WireTask,
         skill: impl Fn(&mut Context, I) -> Result<Outcome<O>, Failure>,
     ) -> Result<WireOutcome, WireFailure> {
-        // A panic ends as a trap; this way the task's log says where it came from.
-        std::panic::set_hook(Box::new(|panic| {
-            Host.log(Level::Error, &panic.to_string());
-        }));
+        log_panics();
         let input = decode(&task.input)?;
         let budget = Duration::from_millis(task.time_left_ms);
-        let mut context = Context::new(task.id, task.campaign, budget, Host);
+        let mut context = Context::new(task.id, task.campaign, budget, task.limits.into(), Host);
         let outcome = encode(skill(&mut context, input)?)?;
         Ok(WireOutcome { output: outcome.output, confidence: outcome.confidence, evidence: outcome.evidence })
+    }
+
+    /// A panic ends as a trap; this way the log says where it came from.
+    pub(crate) fn log_panics() {
+        std::panic::set_hook(Box::new(|panic| Host.log(Level::Error, &panic.to_string())));
     }
 
     /// The `describe` export.

@@ -5,8 +5,10 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +134,77 @@ pub struct Trend {
     pub weight: f64,
     /// Number of observations in the window.
     pub count: u64,
+}
+
+/// The most that one run may use, in the words of `[limits]` in `skill.toml`. A run may be given less than its manifest
+/// asks for: by the task, or by the skill that calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall time, waiting included.
+    pub time: Duration,
+    /// Instructions, roughly; those of skills that it calls count too.
+    pub fuel: u64,
+    /// Linear memory in MiB.
+    pub memory_mb: u32,
+    /// Output in KiB.
+    pub output_kb: u32,
+    /// MCP calls.
+    pub mcp_calls: u32,
+}
+
+impl Default for Limits {
+    /// Those of a manifest that names none.
+    fn default() -> Self {
+        Self { time: Duration::from_secs(10), fuel: 2_000_000_000, memory_mb: 64, output_kb: 256, mcp_calls: 32 }
+    }
+}
+
+/// The most that a called skill may use; what is not said is the smaller of its own limit and what the caller has left.
+///
+/// ```
+/// use chimera_skill::Budget;
+/// use std::time::Duration;
+///
+/// let budget = Budget::new().time(Duration::from_secs(2)).fuel(100_000_000);
+/// assert_eq!(budget.fuel, Some(100_000_000));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Budget {
+    /// Wall time, in whole milliseconds.
+    pub time: Option<Duration>,
+    /// Instructions, roughly.
+    pub fuel: Option<u64>,
+}
+
+impl Budget {
+    /// A budget that says nothing.
+    pub const fn new() -> Self {
+        Self { time: None, fuel: None }
+    }
+
+    /// At most so much wall time.
+    pub const fn time(mut self, most: Duration) -> Self {
+        self.time = Some(most);
+        self
+    }
+
+    /// At most so many instructions.
+    pub const fn fuel(mut self, most: u64) -> Self {
+        self.fuel = Some(most);
+        self
+    }
+}
+
+/// What a called skill returned and what it used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called<T> {
+    /// What it returned.
+    pub outcome: Outcome<T>,
+    /// How long it took.
+    pub time: Duration,
+    /// What it took of the caller's fuel, its own callees' included.
+    pub fuel: u64,
 }
 
 #[cfg(test)]

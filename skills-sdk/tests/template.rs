@@ -36,3 +36,17 @@ fn every_placeholder_is_a_known_one() {
     seen.dedup();
     assert_eq!(seen, ["crate_name", "name", "namespace", "sdk"]);
 }
+
+#[allow(unreachable_pub, reason = "in its own crate it is the root")]
+#[path = "../templates/rust-judge/src/lib.rs"]
+mod judge;
+
+#[test]
+fn the_self_tests_of_the_judge_s_template_pass() {
+    let folder = folder().with_file_name("rust-judge");
+    let names = chimera_skill::testing::judge_selftests(&folder, Some("0.1.0"), judge::evaluate)
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(names.len(), 4);
+    let wrong = chimera_skill::testing::selftests(folder, None, template::run).unwrap_err().to_string();
+    assert!(wrong.contains("world is \"judge\"") && wrong.contains("write `world = \"skill\"`"), "{wrong}");
+}

@@ -26,11 +26,11 @@ fn all(root: &Path) -> BTreeMap<PathBuf, String> {
 #[test]
 fn the_vendored_contract_equals_the_repository() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = here.join("../wit/chimera-skill-0.1.0");
-    let vendored = all(&here.join("wit/chimera-skill-0.1.0"));
+    let source = here.join("../wit/chimera-skill-0.2.0");
+    let vendored = all(&here.join("wit/chimera-skill-0.2.0"));
     assert!(vendored.contains_key(Path::new("skill.wit")));
     // Outside the repository (a published crate) there is nothing to compare with.
     if source.exists() {
-        assert_eq!(vendored, all(&source), "copy wit/chimera-skill-0.1.0 into skills-sdk/wit");
+        assert_eq!(vendored, all(&source), "copy wit/chimera-skill-0.2.0 into skills-sdk/wit");
     }
 }

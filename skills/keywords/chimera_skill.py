@@ -1,4 +1,4 @@
-"""What a skill in Python is given: a context to reach the host, outcomes, failures, and a fake host for unit tests.
+"""What a skill or a judge in Python is given: a context, what it answers, failures, and a fake host for unit tests.
 
 Nothing here reaches anything by itself. In the sandbox `chimera skill build` binds a `Context` to the host; in a unit
 test `fake_context` answers from a list, written as the `answers` of a `[[selftest]]` in skill.toml. The module belongs
@@ -23,15 +23,19 @@ class Failure(Exception):
     in kebab-case (else it is made so); `message` is one sentence for people. A code of the host's, such as `not-granted`,
     is kept only if the host gave it in this run and its message still stands at the end; else it becomes
     `skill-not-granted`.
+    `details` is data for programs, such as the field that is wrong.
     """
 
     KINDS = ("invalid-input", "transient", "permanent", "denied")
 
-    def __init__(self, kind: str, code: str, message: str, retry_after_ms: int | None = None):
+    def __init__(
+        self, kind: str, code: str, message: str, retry_after_ms: int | None = None, details: Any = None
+    ):
         if kind not in self.KINDS:
             raise ValueError(f"a failure is one of {', '.join(self.KINDS)}, not {kind!r}")
         super().__init__(f"{kind} ({code}): {message}")
-        self.kind, self.code, self.message, self.retry_after_ms = kind, code, message, retry_after_ms
+        self.kind, self.code, self.message = kind, code, message
+        self.retry_after_ms, self.details = retry_after_ms, details
 
 
 @dataclass
@@ -43,27 +47,44 @@ class Outcome:
     evidence: list[str] = field(default_factory=list)
 
 
-class Context:
-    """Everything a skill can reach. What `skill.toml` does not declare, or the operator did not grant, is denied.
+@dataclass
+class Case:
+    """A finished task, as a judge is shown it."""
 
-    Ask for something only when it is needed: every answer of the host is recorded, so that a run that was interrupted
-    goes on where it stopped.
+    #: What the task was meant to do, in the campaign owner's words.
+    goal: str = ""
+    #: `namespace/name` of the skill that ran.
+    skill: str = ""
+    input: Any = None
+    output: Any = None
+    #: How sure the skill was of its output, 0 to 1, and its reasons.
+    confidence: float = 0.0
+    evidence: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Verdict:
+    """What a judge thinks of a finished task, in one sentence, and how sure it is (0 to 1).
+
+    `decision` is `approve` (good enough), `retry` (run it again), `replan` (it needs another skill or another task),
+    `escalate` (a human must decide) or `reject` (end it). The host may be stricter, never laxer.
     """
 
-    def __init__(self, ask: Ask, task: dict | None = None):
-        task = task or {}
-        #: The task's id, the same on every attempt.
-        self.task_id: str = task.get("id", "task")
-        #: The campaign's id, or None.
-        self.campaign: str | None = task.get("campaign")
-        #: What was left of the deadline when the skill started, in milliseconds.
-        self.time_left_ms: int = task.get("time_left_ms", 10_000)
-        self.mcp = _Mcp(ask)
-        self.memory = _Memory(ask)
-        self.scratch = _Scratch(ask)
-        self.trends = _Trends(ask)
-        self.skills = _Skills(ask)
-        self.secrets = _Secrets(ask)
+    decision: str
+    reason: str
+    confidence: float = 1.0
+
+    DECISIONS = ("approve", "retry", "replan", "escalate", "reject")
+
+    def __post_init__(self):
+        if self.decision not in self.DECISIONS:
+            raise ValueError(f"a decision is one of {', '.join(self.DECISIONS)}, not {self.decision!r}")
+
+
+class JudgeContext:
+    """What a judge can reach: whoever watches."""
+
+    def __init__(self, ask: Ask):
         self._ask = ask
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -73,6 +94,32 @@ class Context:
     def log(self, message: str, level: str = "info") -> None:
         """Writes a log line; the level is debug, info, warn or error."""
         self._ask("progress.log", {"level": level, "message": str(message)})
+
+
+class Context(JudgeContext):
+    """Everything a skill can reach. What `skill.toml` does not declare, or the operator did not grant, is denied.
+
+    Ask for something only when it is needed: every answer of the host is recorded, so that a run that was interrupted
+    goes on where it stopped.
+    """
+
+    def __init__(self, ask: Ask, task: dict | None = None):
+        super().__init__(ask)
+        task = task or {}
+        #: The task's id, the same on every attempt.
+        self.task_id: str = task.get("id", "task")
+        #: The campaign's id, or None.
+        self.campaign: str | None = task.get("campaign")
+        #: What was left of the deadline when the skill started, in milliseconds.
+        self.time_left_ms: int = task.get("time_left_ms", 10_000)
+        #: The most that this run may use: `time_ms`, `fuel`, `memory_mb`, `output_kb`, `mcp_calls`. None before contract 0.2.
+        self.limits: dict | None = task.get("limits")
+        self.mcp = _Mcp(ask)
+        self.memory = _Memory(ask)
+        self.scratch = _Scratch(ask)
+        self.trends = _Trends(ask)
+        self.skills = _Skills(ask)
+        self.secrets = _Secrets(ask)
 
 
 class _Part:
@@ -112,6 +159,10 @@ class _Memory(_Part):
         """What is closest in meaning, best first: `id`, `text`, `metadata`, `score`."""
         return self._ask("memory.recall", {"query": query, "limit": limit})
 
+    def forget(self, id: str) -> None:
+        """Forgets what has this id, if anything has. Needs contract 0.2."""
+        self._ask("memory.forget", {"id": id})
+
 
 class _Scratch(_Part):
     """Small values that are forgotten one hour after they were put."""
@@ -144,9 +195,16 @@ class _Trends(_Part):
 class _Skills(_Part):
     """Other skills that skill.toml names."""
 
-    def call(self, name: str, input: Any) -> dict:
-        """Runs another skill: `output`, `confidence`, `evidence`."""
-        return self._ask("skills.call", {"name": name, "input": input})
+    def call(self, name: str, input: Any, *, time_ms: int | None = None, fuel: int | None = None) -> dict:
+        """Runs another skill: `output`, `confidence`, `evidence`, and what it used, `time_ms` and `fuel`.
+
+        With `time_ms` or `fuel` it may use at most that, so that enough is left for what comes after it. Both need
+        contract 0.2, and so does what it used.
+        """
+        args = {"name": name, "input": input}
+        if time_ms is not None or fuel is not None:
+            args["budget"] = {"time_ms": time_ms, "fuel": fuel}
+        return self._ask("skills.call", args)
 
 
 class _Secrets(_Part):
@@ -169,9 +227,29 @@ def _frames(error: BaseException) -> list[str]:
 
 def run_task(run: Callable[[Any, Context], Outcome], input_json: str, ctx: Context) -> Outcome:
     """Runs a skill on JSON text. Any other exception than a `Failure` becomes one; its traceback goes to the log."""
-    try:
+
+    def act():
         outcome = run(json.loads(input_json), ctx)
         return outcome if isinstance(outcome, Outcome) else Outcome(outcome)
+
+    return _or_failure(act, ctx)
+
+
+def run_judge(evaluate: Callable[[Case, JudgeContext], Verdict], case: Case, ctx: JudgeContext) -> Verdict:
+    """Runs a judge; exceptions go the same way as a skill's."""
+
+    def act():
+        verdict = evaluate(case, ctx)
+        if not isinstance(verdict, Verdict):
+            raise TypeError("evaluate() must return a Verdict")
+        return verdict
+
+    return _or_failure(act, ctx)
+
+
+def _or_failure(act: Callable[[], Any], ctx: JudgeContext) -> Any:
+    try:
+        return act()
     except Failure:
         raise
     except Exception as error:
@@ -215,7 +293,10 @@ class FakeHost:
             raise AssertionError(f"the skill called {call} with {args}, but the next answer is for {answer}")
         if "failure" in answer:
             raise Failure(**answer["failure"])
-        return answer.get("answer")
+        answered = answer.get("answer")
+        if call == "skills.call":
+            return {"confidence": 1.0, "evidence": [], "time_ms": 0, "fuel": 0, **answered}
+        return answered
 
 
 def _contains(whole: Any, part: Any) -> bool:
@@ -228,5 +309,13 @@ def fake_context(answers: list[dict] | None = None, task: dict | None = None) ->
     """A context for unit tests. The host behind it is `context.host`: what is left of the answers, logs, progress."""
     host = FakeHost(answers or [])
     context = Context(host, task)
+    context.host = host
+    return context
+
+
+def fake_judge_context() -> JudgeContext:
+    """A judge's context for unit tests; `context.host` keeps what it `logged` and `reported`."""
+    host = FakeHost([])
+    context = JudgeContext(host)
     context.host = host
     return context

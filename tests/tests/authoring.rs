@@ -100,3 +100,23 @@ async fn a_new_skill_is_built_tested_and_installed_outside_the_repository() -> R
     ensure!(changed.status.code() == Some(3), "{}", said(&changed));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_judge_is_built_tested_and_installed_outside_the_repository() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let data = home.path().join("data");
+    let sdk = root().join("skills-sdk");
+    let new = ["skill", "new", "acme/strict", "--world", "judge", "--sdk", sdk.to_str().unwrap()];
+    let made = chimera_in(home.path(), &data, &new);
+    ensure!(made.status.success(), "{}", said(&made));
+    let folder = home.path().join("strict");
+
+    let tested = chimera_in(&folder, &data, &["skill", "test"]);
+    ensure!(tested.status.success() && said(&tested).contains("4 passed, 0 failed"), "{}", said(&tested));
+    let server = Server::start(&data).await?;
+    let installed = chimera_in(&folder, &data, &["skill", "install", "."]);
+    ensure!(installed.status.success(), "{}", said(&installed));
+    let skill = server.get("/api/v1/skills/acme/strict").await?;
+    ensure!(skill["versions"][0]["manifest"]["skill"]["world"] == "judge", "{skill:#}");
+    Ok(())
+}

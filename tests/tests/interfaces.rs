@@ -169,6 +169,44 @@ async fn a_called_skill_answers_and_the_clock_and_chance_are_real() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_knows_its_limits_gives_a_callee_its_own_and_forgets() -> Result<()> {
+    let (_data, server) = server_with_exerciser().await?;
+    let limits = answer(&server, json!({ "mode": "limits" })).await?;
+    let declared = json!({ "time_s": 20, "fuel": 5_000_000_000_u64, "memory_mb": 64, "output_kb": 64, "mcp_calls": 8 });
+    ensure!(limits == declared, "{limits:#}");
+
+    let sentence = "The new tram line finally opened and the ride to the harbour takes ten minutes.";
+    let within = |fuel: u64| json!({ "mode": "call-within", "key": "chimera/summarize", "texts": [sentence], "weights": [fuel] });
+    let told = answer(&server, within(1_000_000_000)).await?;
+    ensure!(told["output"]["summary"] == sentence, "{told:#}");
+    let used = told["fuel"].as_u64().context("what the callee used")?;
+    ensure!((2..1_000_000_000).contains(&used), "{told:#}");
+    let told = answer(&server, within(used / 2)).await?;
+    ensure!(told["failed"].is_string(), "half of what it needs was enough: {told:#}");
+
+    let remember = json!({ "mode": "remember", "texts": ["The tram is open", "The library is open"], "value": {} });
+    let ids = list(&answer(&server, remember).await?);
+    let forgotten = json!({ "mode": "unremember", "texts": [ids[0], ids[0]] });
+    ensure!(answer(&server, forgotten).await? == 2, "forgetting twice is forgetting once");
+    let left = list(&answer(&server, json!({ "mode": "recall", "texts": ["open"] })).await?);
+    ensure!(left.len() == 1 && left[0]["id"] == ids[1], "{left:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_may_read_of_a_failure_arrives() -> Result<()> {
+    let (_data, server) = server_with_exerciser().await?;
+    let campaign = start(&server, &[(EXERCISER, json!({ "mode": "fail", "value": { "field": "/url" } }))]).await?;
+    let failure = server
+        .until(&format!("/api/v1/tasks?campaign={campaign}"), "the failure", |tasks| {
+            list(tasks).into_iter().find_map(|task| task["failure"].is_object().then(|| task["failure"].clone()))
+        })
+        .await?;
+    ensure!(failure["code"] == "asked-to" && failure["details"] == json!({ "field": "/url" }), "{failure:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reading_needs_no_approval_and_two_effects_need_two() -> Result<()> {
     let (data, server) = server_with_exerciser().await?;
     let grant = json!({ "skill": EXERCISER, "slot": SOCIAL, "server": SOCIAL });

@@ -14,6 +14,32 @@ use std::process::{Command, Output, Stdio};
 const ASKING: [(&str, &str); 2] =
     [("skill.py", include_str!("languages/asking.py")), ("skill.js", include_str!("languages/asking.js"))];
 const ASKING_TOML: &str = include_str!("languages/asking.toml");
+/// What makes a skill of contract 0.2 of it: a budget for its callee, forgetting, details of a failure, limits.
+const SINCE_0_2: [(&str, &str); 4] = [
+    ("contract = \"0.1\"", "contract = \"0.2\""),
+    ("memory = [\"recall\", \"remember\"]", "memory = [\"recall\", \"remember\", \"forget\"]"),
+    (
+        "  { call = \"skills.call\", args = { name = \"chimera/summarize\", input = { texts = [\"x\"] } }, answer = {",
+        "  { call = \"memory.forget\", args = { id = \"memory-1\" } },\n  \
+         { call = \"scratch.get\", args = { key = \"away\" }, failure = { kind = \"transient\", code = \"away\", \
+         message = \"Later.\", details = { since = 3 } } },\n  \
+         { call = \"skills.call\", args = { name = \"chimera/summarize\", input = { texts = [\"x\"] }, \
+         budget = { fuel = 5_000 } }, answer = { fuel = 70,",
+    ),
+    ("called = {", "details = { since = 3 }, memory_mb = 64, took = 70, called = {"),
+];
+
+/// The manifest for both versions of the contract.
+fn asking_toml(contract: &str) -> Result<String> {
+    if contract == "0.1" {
+        return Ok(ASKING_TOML.to_owned());
+    }
+    let (both, _) = ASKING_TOML.split_once("# What follows").context("what only 0.1 has")?;
+    SINCE_0_2.iter().try_fold(both.to_owned(), |toml, (old, new)| {
+        ensure!(toml.contains(old), "{old}");
+        Ok(toml.replace(old, new))
+    })
+}
 
 /// One at a time: a build and a compile take both cores of a small machine for seconds, and have limits of their own.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -81,28 +107,39 @@ async fn from_template_to_task(language: &str, unit_tests: &[&str]) -> Result<()
 
     let server = Server::start(&data).await?;
     succeed(&folder, &data, &["skill", "install", "."])?;
+    let installed = server.get(&format!("/api/v1/skills/{name}")).await?;
+    ensure!(installed["versions"][0]["manifest"]["skill"]["contract"] == "0.2", "{installed:#}");
     let done = task(&server, &name, json!({ "text": "The cat saw the dog and the bird." })).await?;
     ensure!(done["state"] == "approved", "{done:#}");
     ensure!(done["outcome"]["output"]["top"] == json!(["the", "and", "bird"]), "{done:#}");
-    drop(server);
-    asks_the_host(&folder, &data)
+    asks_the_host(&folder, &data, "0.1")?;
+    asks_the_host(&folder, &data, "0.2")?;
+
+    // What a program may read of a failure arrives.
+    std::fs::write(folder.join("skill.toml"), asking_toml("0.2")?)?;
+    succeed(&folder, &data, &["skill", "install", "."])?;
+    let failed = task(&server, "acme/asking", json!({ "text": "details" })).await?;
+    ensure!(failed["failure"]["details"] == json!({ "field": "/text" }), "{failed:#}");
+    Ok(())
 }
 
 /// The same self-tests in every language: every call of the context, a failure of the host, an exception.
-fn asks_the_host(folder: &Path, data: &Path) -> Result<()> {
+fn asks_the_host(folder: &Path, data: &Path, contract: &str) -> Result<()> {
     for (file, source) in ASKING {
         if folder.join(file).is_file() {
             std::fs::write(folder.join(file), source)?;
         }
     }
     // What one self-test expects is wrong: it alone fails, and says what it got, which is right.
-    let broken = ASKING_TOML.replace("id = \"memory-1\", recalled", "id = \"memory-2\", recalled");
-    ensure!(broken != ASKING_TOML);
+    let asking = asking_toml(contract)?;
+    let broken = asking.replace("id = \"memory-1\", recalled", "id = \"memory-2\", recalled");
+    ensure!(broken != asking);
     std::fs::write(folder.join("skill.toml"), &broken)?;
     let failed = run(folder, data, &["skill", "test", "--json"]);
     ensure!(failed.status.code() == Some(1), "{}", said(&failed));
     let report: Value = serde_json::from_slice(&failed.stdout)?;
-    ensure!((&report["passed"], &report["failed"]) == (&json!(3), &json!(1)), "{report:#}");
+    let right = asking.matches("[[selftest]]").count() - 1;
+    ensure!((&report["passed"], &report["failed"]) == (&json!(right), &json!(1)), "{report:#}");
     let problem = text(&report["results"][0]["problem"]["got"]);
     ensure!(problem.contains(r#""id":"memory-1""#) && problem.contains("rate-limited"), "{report:#}");
 
@@ -123,6 +160,40 @@ async fn a_python_skill_goes_from_the_template_to_a_task() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_javascript_skill_goes_from_the_template_to_a_task() -> Result<()> {
     from_template_to_task("javascript", &["npm", "test"]).await
+}
+
+/// A judge goes from the template into a server.
+async fn judge_from_template(language: &str, unit_tests: &[&str]) -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let home = tempfile::tempdir()?;
+    let data = home.path().join("data");
+    let name = format!("acme/strict-{language}");
+    succeed(home.path(), &data, &["skill", "new", &name, "--lang", language, "--world", "judge"])?;
+    let folder = home.path().join(format!("strict-{language}"));
+    let units = Command::new(unit_tests[0]).args(&unit_tests[1..]).current_dir(&folder).output()?;
+    ensure!(units.status.success(), "{}", said(&units));
+
+    let tested = succeed(&folder, &data, &["skill", "test"])?;
+    ensure!(tested.contains("4 passed, 0 failed"), "{tested}");
+    let run = run(&folder, &data, &["skill", "run", ".", "--input", "{}"]);
+    ensure!(run.status.code() == Some(2) && said(&run).contains("is a judge"), "{}", said(&run));
+
+    let server = Server::start(&data).await?;
+    succeed(&folder, &data, &["skill", "install", "."])?;
+    let installed = server.get(&format!("/api/v1/skills/{name}")).await?;
+    let skill = &installed["versions"][0]["manifest"]["skill"];
+    ensure!(skill["world"] == "judge" && skill["contract"] == "0.2", "{installed:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_python_judge_goes_from_the_template_into_a_server() -> Result<()> {
+    judge_from_template("python", &["python3", "-B", "-m", "unittest"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_javascript_judge_goes_from_the_template_into_a_server() -> Result<()> {
+    judge_from_template("javascript", &["npm", "test"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,7 @@ pub struct SkillSection {
     /// The world it exports.
     #[serde(default)]
     pub world: World,
-    /// The contract's minor version it is built for, such as `0.1`.
+    /// The contract's minor version it is built for, such as `0.2`; "0.1" where a manifest says none.
     #[serde(default = "default_contract")]
     pub contract: String,
     /// Words that help to find it; at most 20.
@@ -384,7 +384,7 @@ impl Manifest {
         if !is_minor {
             return Err(ManifestError::new(
                 "skill.contract",
-                format!("`{}` is not a contract version; write for example \"0.1\"", skill.contract),
+                format!("`{}` is not a contract version; write for example \"0.2\"", skill.contract),
             ));
         }
         Ok(())

@@ -495,11 +495,22 @@ pub struct Budget {
     pub fuel: u64,
     /// Calls of skills, its callees' included.
     pub calls: u32,
+    /// What its caller said of the first two, which are never more.
+    pub asked: AskedBudget,
 }
 
 impl Budget {
     /// Most calls of skills in one task, whoever of the callees makes them.
     pub const MAX_CALLS: u32 = 256;
+}
+
+/// What a caller says that its callee may use at most; what it does not say is whatever it has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AskedBudget {
+    /// Milliseconds of wall time.
+    pub time_ms: Option<u64>,
+    /// Fuel.
+    pub fuel: Option<u64>,
 }
 
 /// Which secrets are configured.

@@ -14,7 +14,7 @@
 //! | `memory.forget` | `{id}` | null |
 //! | `scratch.get` / `put` / `delete` | `{key}` / `{key, value}` / `{key}` | value or null / null / null |
 //! | `trends.observe` / `top` | `{topic, weight, source}` / `{window_seconds, limit}` | null / `[{topic, weight, count}]` |
-//! | `skills.call` | `{name, input}` | `{output, confidence, evidence}` |
+//! | `skills.call` | `{name, input}`, and if it has one `budget: {time_ms, fuel}` | `{output, confidence, evidence, time_ms, fuel}`, all but the output optional |
 //! | `secrets.exists` | `{name}` | true or false |
 //!
 //! Several tools called at once (`mcp.call-tools`) are several `mcp.call-tool` answers, in the order of the calls.
@@ -27,11 +27,12 @@ use crate::journal::JournalEntry;
 use crate::json::contains;
 use crate::manifest::{RecordedAnswer, SelfTest};
 use crate::ports::{
-    Budget, Called, HostError, HostPorts, Journal, LogLevel, McpPort, MemoryHit, MemoryPort, PortError, ProgressPort,
-    ScratchPort, SecretsPort, SkillsPort, ToolAnswer, ToolCall, ToolInfo, TrendsPort,
+    AskedBudget, Budget, Called, HostError, HostPorts, Journal, LogLevel, McpPort, MemoryHit, MemoryPort, PortError,
+    ProgressPort, ScratchPort, SecretsPort, SkillsPort, ToolAnswer, ToolCall, ToolInfo, TrendsPort,
 };
 use crate::records::{MemoryItem, TrendTop};
 use crate::skill::SkillName;
+use crate::task::Outcome;
 use crate::text::truncated;
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -259,11 +260,37 @@ impl TrendsPort for Recorded {
     }
 }
 
+/// The answer of `skills.call`; as the SDK's own test harness reads it.
+#[derive(Deserialize)]
+struct RecordedCall {
+    output: Value,
+    #[serde(default = "sure")]
+    confidence: f64,
+    #[serde(default)]
+    evidence: Vec<String>,
+    #[serde(default)]
+    time_ms: u64,
+    #[serde(default)]
+    fuel: u64,
+}
+
+fn sure() -> f64 {
+    1.0
+}
+
 #[async_trait]
 impl SkillsPort for Recorded {
-    async fn call(&self, _: u32, name: &SkillName, input: Value, _: Budget) -> Called {
-        let result = self.take_as("skills.call", &json!({ "name": name, "input": input }));
-        Called { result, fuel: 0, wall_ms: 0, calls: 0 }
+    async fn call(&self, _: u32, name: &SkillName, input: Value, budget: Budget) -> Called {
+        let mut args = json!({ "name": name, "input": input });
+        if budget.asked != AskedBudget::default() {
+            args["budget"] = json!(budget.asked);
+        }
+        match self.take_as("skills.call", &args) {
+            Ok(RecordedCall { output, confidence, evidence, time_ms, fuel }) => {
+                Called { result: Ok(Outcome { output, confidence, evidence }), fuel, wall_ms: time_ms, calls: 0 }
+            }
+            Err(error) => Called::not_run(error),
+        }
     }
 }
 

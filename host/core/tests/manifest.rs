@@ -67,7 +67,7 @@ fn each_problem_is_told_with_its_field() {
         ("/skill/effects", json!("some"), "unknown variant `some`"),
         ("/skill/keywords", json!(vec!["k"; 21]), "skill.keywords: at most 20 entries"),
         ("/skill/examples", json!([""]), "skill.examples: must be 1 to 300 bytes"),
-        ("/skill/contract", json!("1"), "skill.contract: `1` is not a contract version; write for example \"0.1\""),
+        ("/skill/contract", json!("1"), "skill.contract: `1` is not a contract version; write for example \"0.2\""),
         ("/skill/contract", json!("0.1.0"), "is not a contract version"),
         ("/skill/extra", json!(1), "unknown field `extra`"),
         (

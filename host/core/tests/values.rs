@@ -10,8 +10,8 @@ use chimera_core::journal::JournalEntry;
 use chimera_core::json::{check_schema, contains};
 use chimera_core::manifest::{RecordedAnswer, SelfTest};
 use chimera_core::ports::{
-    Budget, Called, HostError, Journal as _, McpPort as _, MemoryPort as _, ScratchPort as _, SecretsPort as _,
-    SkillsPort as _, ToolCall, TrendsPort as _,
+    AskedBudget, Budget, Called, HostError, Journal as _, McpPort as _, MemoryPort as _, ScratchPort as _,
+    SecretsPort as _, SkillsPort as _, ToolCall, TrendsPort as _,
 };
 use chimera_core::recorded::{MISMATCH, Recorded};
 use chimera_core::skill::SkillName;
@@ -143,8 +143,9 @@ fn recorded_answers_come_in_order_for_every_port() {
         { "call": "trends.observe", "args": { "topic": "rust", "weight": 2, "source": "s" } },
         { "call": "trends.top", "args": { "window_seconds": 60, "limit": 3 },
           "answer": [{ "topic": "rust", "weight": 2.0, "count": 1 }] },
-        { "call": "skills.call", "args": { "name": "acme/echo" },
-          "answer": { "output": 1, "confidence": 0.5, "evidence": [] } },
+        { "call": "skills.call", "args": { "name": "acme/echo", "budget": { "fuel": 1 } },
+          "answer": { "output": 1, "confidence": 0.5, "evidence": [], "fuel": 7, "time_ms": 3 } },
+        { "call": "skills.call", "answer": { "output": 2 } },
         { "call": "secrets.exists", "args": { "name": "token" }, "answer": true },
         { "call": "scratch.get", "failure": { "kind": "transient", "code": "away", "message": "later" } },
     ])));
@@ -160,9 +161,12 @@ fn recorded_answers_come_in_order_for_every_port() {
     ready(recorded.delete("k")).unwrap();
     ready(recorded.observe(0, "rust", 2.0, "s")).unwrap();
     assert_eq!(ready(recorded.top(Duration::from_secs(60), 3)).unwrap()[0].count, 1);
-    let budget = Budget { deadline: soon(), fuel: 1, calls: 1 };
+    let asked = AskedBudget { time_ms: None, fuel: Some(1) };
+    let budget = Budget { deadline: soon(), fuel: 1, calls: 1, asked };
     let called = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget));
-    assert_eq!((called.result.unwrap().output, called.fuel), (json!(1), 0));
+    assert_eq!((called.result.unwrap().output, called.fuel, called.wall_ms), (json!(1), 7, 3));
+    let called = ready(SkillsPortCall(&recorded).call("acme/echo", json!(5), budget));
+    assert_eq!((called.result.unwrap().confidence, called.fuel), (1.0, 0));
     assert!(ready(recorded.exists("token")));
     let HostError::Failure(failure) = ready(recorded.get("k")).unwrap_err() else { panic!("no failure") };
     assert_eq!(failure.code, "away");

@@ -14,7 +14,7 @@ use crate::state::{Host, State};
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::json::{Extent, MAX_KEPT_VALUES, MAX_VALUES, parse};
 use chimera_core::manifest::{MemoryOp, TrendsOp};
-use chimera_core::ports::{Budget, Called, HostError, MemoryHit, ToolAnswer, ToolCall, ToolInfo};
+use chimera_core::ports::{AskedBudget, Budget, Called, HostError, MemoryHit, ToolAnswer, ToolCall, ToolInfo};
 use chimera_core::records::{TrendItem, TrendTop};
 use chimera_core::skill::SkillName;
 use chimera_core::task::Outcome;
@@ -465,11 +465,13 @@ pub(crate) async fn call_skill(
 
 /// What a callee may use: what its caller gives it, and never more than the caller has.
 fn budget_of(given: Option<skills::Budget>, deadline: Instant, fuel: u64, calls: u32) -> Budget {
-    let (given_ms, given_fuel) = given.map_or((None, None), |given| (given.time_ms, given.fuel));
-    let until = given_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
+    let asked =
+        given.map_or_else(AskedBudget::default, |given| AskedBudget { time_ms: given.time_ms, fuel: given.fuel });
+    let until = asked.time_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
     Budget {
         deadline: until.map_or(deadline, |until| until.min(deadline)),
-        fuel: given_fuel.map_or(fuel, |given| given.min(fuel)),
+        fuel: asked.fuel.map_or(fuel, |given| given.min(fuel)),
         calls,
+        asked,
     }
 }

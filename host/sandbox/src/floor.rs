@@ -4,15 +4,20 @@
 //! journal and no report. The same engine, pool, machine code and call, in the same process. Its host functions do
 //! nothing, but for `mcp.call-tool`, which waits for a gate, so that guests can be parked. Called by `chimera bench`.
 
+use crate::contract::Told;
 // The version that the SDK builds against, and so the benchmarks' guests.
-use crate::contract::v0_1::{SkillPre, Told, mcp, progress, types};
+use crate::contract::limits_to_guest;
+use crate::contract::v0_2::{SkillPre, mcp, progress, types};
 use crate::prepared::Prepared;
 use crate::sandbox::Sandbox;
+use chimera_core::contract::PACKAGE;
+use chimera_core::manifest::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, Store};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, Error, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -103,6 +108,32 @@ impl WasiView for BareState {
     }
 }
 
+/// Links `mcp` and `progress`, and a trap for whatever else of the contract is imported.
+///
+/// The engine's own `define_unknown_imports_as_traps` is no help: it knows a name only letter by letter, so it would put
+/// traps before the clocks of every guest that was built against another patch version of WASI.
+fn add_traps(linker: &mut Linker<BareState>, component: &Component) -> wasmtime::Result<()> {
+    mcp::add_to_linker::<BareState, HasSelf<BareState>>(linker, |state| state)?;
+    progress::add_to_linker::<BareState, HasSelf<BareState>>(linker, |state| state)?;
+    let engine = linker.engine().clone();
+    for (name, import) in component.component_type().imports(&engine) {
+        let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+        let is_linked = ["", "mcp", "progress"].contains(&interface.split('@').next().unwrap_or_default());
+        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
+        if is_linked {
+            continue;
+        }
+        let mut instance = linker.instance(name)?;
+        for (function, export) in interface.exports(&engine) {
+            if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
+                let called = format!("{name}#{function}");
+                instance.func_new(function, move |_, _, _, _| Err(Error::msg(format!("{called} is not there"))))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl std::fmt::Debug for Bare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bare").finish_non_exhaustive()
@@ -118,11 +149,8 @@ impl Bare {
         let engine = sandbox.0.engine.clone();
         let mut linker = Linker::new(&engine);
         let component = prepared.instance().component();
-        // What is linked in and never called has nothing behind it here.
         let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| mcp::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
-            .and_then(|()| progress::add_to_linker::<BareState, HasSelf<BareState>>(&mut linker, |state| state))
-            .and_then(|()| linker.define_unknown_imports_as_traps(component))
+            .and_then(|()| add_traps(&mut linker, component))
             .and_then(|()| linker.instantiate_pre(component))
             .and_then(SkillPre::new);
         let skill = linked.map_err(|error| format!("{error:#}"))?;
@@ -141,7 +169,13 @@ impl Bare {
         // The engine counts fuel and epochs in every guest; without these two no guest would get anywhere.
         let _ = store.set_fuel(u64::MAX);
         store.set_epoch_deadline(1 << 40);
-        let task = types::Task { id: "bare".to_owned(), campaign: None, input: input.to_owned(), time_left_ms: 1000 };
+        let task = types::Task {
+            id: "bare".to_owned(),
+            campaign: None,
+            input: input.to_owned(),
+            time_left_ms: 1000,
+            limits: limits_to_guest(&Limits::MAX),
+        };
         let told = |error: wasmtime::Error| format!("{error:#}");
         let guest = self.skill.instantiate_async(&mut store).await.map_err(told)?;
         let returned = guest.chimera_skill_runner().call_run(&mut store, &task).await.map_err(told)?;

@@ -1,27 +1,25 @@
-//! Checks the annotated function's signature and writes the items that export it.
+//! Writes the items that export an annotated function.
 //! It never resolves types: what only the compiler can know is left to trait bounds with readable errors.
-//! Called by the attribute in `lib.rs`, and by the tests below on token streams.
+//! Called by the attributes in `lib.rs`, and by the tests below on token streams.
 
-use proc_macro2::{Span, TokenStream};
+use crate::signature::{self, Kind};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, GenericArgument, ItemFn, Path, PathArguments, Result, ReturnType, Type};
-
-const SHAPE: &str = "a skill is written `fn name(ctx: &mut Context, input: Input) -> Result<Outcome<Output>, Failure>`";
+use syn::{Error, ItemFn, Path, Result};
 
 /// Expands `#[skill]` or `#[skill(crate = path)]` on a function.
 pub(crate) fn skill(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let krate = crate_path(attribute)?;
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), format!("`#[skill]` goes on a function; {SHAPE}")))?;
-    let input = check(&function)?;
+    let krate = crate_path(attribute, Kind::Skill)?;
+    let function = parsed(item, Kind::Skill)?;
+    let input = signature::check(&function, Kind::Skill)?;
     let name = &function.sig.ident;
 
     // The bound is checked where the author wrote the type, so the error points there.
     let input_check = quote_spanned! {input.span()=>
         #krate::__rt::assert_input::<#input>();
     };
-    let output_check = match output_type(&function.sig.output) {
+    let output_check = match signature::output_type(&function.sig.output) {
         Some(output) => quote_spanned! {output.span()=>
             #krate::__rt::assert_output::<#output>();
         },
@@ -64,13 +62,52 @@ pub(crate) fn skill(attribute: TokenStream, item: TokenStream) -> Result<TokenSt
     })
 }
 
+/// Expands `#[judge]` or `#[judge(crate = path)]` on a function.
+pub(crate) fn judge(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let krate = crate_path(attribute, Kind::Judge)?;
+    let function = parsed(item, Kind::Judge)?;
+    signature::check(&function, Kind::Judge)?;
+    let name = &function.sig.ident;
+    Ok(quote! {
+        #function
+
+        const _: () = {
+            #[allow(dead_code)]
+            fn __chimera_check() {
+                #krate::__rt::assert_judge(#name);
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            struct __ChimeraJudge;
+
+            #[cfg(target_arch = "wasm32")]
+            impl #krate::__rt::EvaluatorGuest for __ChimeraJudge {
+                fn evaluate(
+                    judged: #krate::__rt::WireCase,
+                ) -> ::core::result::Result<#krate::__rt::WireVerdict, #krate::__rt::WireFailure> {
+                    #krate::__rt::evaluate(judged, #name)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            #krate::__bindings::judge::__export_judge!(__ChimeraJudge with_types_in #krate::__bindings::judge);
+        };
+    })
+}
+
+fn parsed(item: TokenStream, kind: Kind) -> Result<ItemFn> {
+    syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), format!("`#[{}]` goes on a function; {}", kind.name(), kind.shape())))
+}
+
 /// The path of the SDK: `::chimera_skill`, or what `crate = …` says.
-fn crate_path(attribute: TokenStream) -> Result<Path> {
+fn crate_path(attribute: TokenStream, kind: Kind) -> Result<Path> {
     if attribute.is_empty() {
         return Ok(syn::parse_quote!(::chimera_skill));
     }
     let span = attribute.span();
-    let wrong = || Error::new(span, "`#[skill]` takes no argument, or `crate = path::to::chimera_skill`");
+    let wrong =
+        || Error::new(span, format!("`#[{}]` takes no argument, or `crate = path::to::chimera_skill`", kind.name()));
     // `crate` is a keyword, so this cannot be parsed as an ordinary `name = value` pair.
     let mut tokens = attribute.into_iter();
     let keyword = tokens.next().map(|token| token.to_string());
@@ -79,96 +116,6 @@ fn crate_path(attribute: TokenStream) -> Result<Path> {
         return Err(wrong());
     }
     syn::parse2(tokens.collect()).map_err(|_| wrong())
-}
-
-/// Refuses what cannot be a skill; returns the type of the input.
-fn check(function: &ItemFn) -> Result<&Type> {
-    let signature = &function.sig;
-    if let Some(token) = &signature.asyncness {
-        return Err(Error::new(
-            token.span(),
-            "a skill is not `async`: calls of the context wait by themselves, and the host suspends the skill meanwhile",
-        ));
-    }
-    if let Some(token) = &signature.unsafety {
-        return Err(Error::new(token.span(), "a skill cannot be `unsafe`"));
-    }
-    if let Some(abi) = &signature.abi {
-        return Err(Error::new(abi.span(), "a skill is an ordinary Rust function: the macro makes the export"));
-    }
-    if !signature.generics.params.is_empty() {
-        return Err(Error::new(
-            signature.generics.params.span(),
-            "a skill cannot be generic: its input and output have one JSON Schema each",
-        ));
-    }
-    let arguments: Vec<&FnArg> = signature.inputs.iter().collect();
-    if let Some(FnArg::Receiver(receiver)) = arguments.first() {
-        return Err(Error::new(receiver.span(), "a skill is a free function, not a method"));
-    }
-    let [FnArg::Typed(context), FnArg::Typed(input)] = arguments.as_slice() else {
-        let span = if arguments.is_empty() { signature.ident.span() } else { signature.inputs.span() };
-        return Err(Error::new(span, format!("a skill takes exactly two arguments; {SHAPE}")));
-    };
-    match context.ty.as_ref() {
-        Type::Reference(reference) if reference.mutability.is_some() => {}
-        other => {
-            return Err(Error::new(other.span(), "the first argument of a skill is `&mut Context`"));
-        }
-    }
-    if let Type::Reference(reference) = input.ty.as_ref() {
-        return Err(Error::new(reference.span(), "a skill owns its input: take it by value, without `&`"));
-    }
-    check_return(&signature.output, signature.ident.span())?;
-    Ok(&input.ty)
-}
-
-/// Refuses a return type that is visibly wrong. An alias passes: the compiler sees through it, we cannot.
-fn check_return(output: &ReturnType, name: Span) -> Result<()> {
-    let ReturnType::Type(_, ty) = output else {
-        return Err(Error::new(name, format!("a skill returns a result; {SHAPE}")));
-    };
-    let wrong = || Error::new(ty.span(), "a skill returns `Result<Outcome<Output>, Failure>`");
-    let Type::Path(path) = ty.as_ref() else {
-        return Err(wrong());
-    };
-    let Some(last) = path.path.segments.last() else {
-        return Err(wrong());
-    };
-    if last.ident != "Result" {
-        return Ok(());
-    }
-    match first_argument(&last.arguments) {
-        Some(Type::Path(first)) if first.path.segments.last().is_some_and(|segment| segment.ident == "Outcome") => {
-            Ok(())
-        }
-        _ => Err(wrong()),
-    }
-}
-
-/// `Output` of `Result<Outcome<Output>, …>`, when it is spelled out.
-fn output_type(output: &ReturnType) -> Option<&Type> {
-    let ReturnType::Type(_, ty) = output else {
-        return None;
-    };
-    let outcome = nested(ty, "Result")?;
-    nested(outcome, "Outcome")
-}
-
-fn nested<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let Type::Path(path) = ty else { return None };
-    let last = path.path.segments.last()?;
-    if last.ident == name { first_argument(&last.arguments) } else { None }
-}
-
-fn first_argument(arguments: &PathArguments) -> Option<&Type> {
-    let PathArguments::AngleBracketed(list) = arguments else {
-        return None;
-    };
-    list.args.iter().find_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    })
 }
 
 #[cfg(test)]
@@ -207,6 +154,32 @@ mod tests {
         for attribute in [quote!(name = "x"), quote!(crate), quote!(crate = 3)] {
             assert!(refused(attribute, item.clone()).contains("takes no argument"));
         }
+    }
+
+    #[test]
+    fn a_judge_is_kept_and_exported() {
+        let item = quote! {
+            fn strict(ctx: &mut JudgeContext, case: Case) -> Result<Verdict, Failure> { body() }
+        };
+        let expanded = judge(quote!(crate = crate::sdk), item.clone()).unwrap().to_string();
+        assert!(expanded.starts_with(&item.to_string()), "{expanded}");
+        assert!(expanded.contains("crate :: sdk :: __bindings :: judge :: __export_judge !"), "{expanded}");
+        let skill_like = quote! {
+            fn f(c: &mut Context, i: In) -> Result<Outcome<Out>, Failure> { body() }
+        };
+        let refused = judge(quote!(), skill_like).unwrap_err().to_string();
+        assert!(refused.contains("a judge returns `Result<Verdict, Failure>`"), "{refused}");
+        let refused = judge(
+            quote!(),
+            quote!(
+                fn f() {}
+            ),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(refused.contains("ctx: &mut JudgeContext, case: Case"), "{refused}");
+        let refused = judge(quote!(name = "x"), item).unwrap_err().to_string();
+        assert!(refused.contains("`#[judge]` takes no argument"), "{refused}");
     }
 
     #[test]

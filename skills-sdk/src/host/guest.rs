@@ -2,14 +2,14 @@
 //! It converts values and decides nothing. Only compiled for `wasm32`, only used by `context.rs`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use crate::__bindings::chimera::skill as wit;
 use crate::failure::{Failure, FailureKind};
 use crate::outcome::Outcome;
-use crate::types::{Answer, Call, Level, MemoryItem, Tool, Trend};
+use crate::types::{Answer, Budget, Call, Called, Level, Limits, MemoryItem, Tool, Trend};
 
 /// The imports; there is nothing to keep.
 #[derive(Debug)]
@@ -57,6 +57,10 @@ impl Host {
             .collect()
     }
 
+    pub(crate) fn forget(&self, id: &str) -> Result<(), Failure> {
+        Ok(wit::memory::forget(id)?)
+    }
+
     pub(crate) fn scratch_get(&self, key: &str) -> Result<Option<Value>, Failure> {
         wit::scratch::get(key)?.map(|text| from_host(&text)).transpose()
     }
@@ -85,9 +89,13 @@ impl Host {
             .collect())
     }
 
-    pub(crate) fn call_skill(&self, name: &str, input: &Value) -> Result<Outcome<Value>, Failure> {
-        let outcome = wit::skills::call(name, &input.to_string())?;
-        Ok(Outcome { output: from_host(&outcome.output)?, confidence: outcome.confidence, evidence: outcome.evidence })
+    pub(crate) fn call_skill(&self, name: &str, input: &Value, budget: Budget) -> Result<Called<Value>, Failure> {
+        let budget = (budget != Budget::new())
+            .then(|| wit::skills::Budget { time_ms: budget.time.map(millis), fuel: budget.fuel });
+        let wit::skills::Answer { outcome, time_ms, fuel } = wit::skills::call(name, &input.to_string(), budget)?;
+        let wit::types::Outcome { output, confidence, evidence } = outcome;
+        let outcome = Outcome { output: from_host(&output)?, confidence, evidence };
+        Ok(Called { outcome, time: Duration::from_millis(time_ms), fuel })
     }
 
     pub(crate) fn secret_exists(&self, name: &str) -> bool {
@@ -122,6 +130,11 @@ impl Host {
     }
 }
 
+/// Whole milliseconds, as the contract has them.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn to_wire(slot: &str, call: &Call) -> wit::mcp::Call {
     wit::mcp::Call { slot: slot.to_owned(), tool: call.tool.clone(), arguments: call.arguments.to_string() }
 }
@@ -135,9 +148,16 @@ fn answer(answer: wit::mcp::Answer) -> Result<Answer, Failure> {
 }
 
 /// The host promises JSON; should it break the promise, the skill fails, it does not trap.
-fn from_host(text: &str) -> Result<Value, Failure> {
+pub(crate) fn from_host(text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
         .map_err(|error| Failure::permanent("host-json", format!("The host answered no JSON: {error}")))
+}
+
+impl From<wit::types::Limits> for Limits {
+    fn from(limits: wit::types::Limits) -> Self {
+        let wit::types::Limits { time_ms, fuel, memory_mb, output_kb, mcp_calls } = limits;
+        Self { time: Duration::from_millis(time_ms), fuel, memory_mb, output_kb, mcp_calls }
+    }
 }
 
 impl From<wit::types::Failure> for Failure {
@@ -152,7 +172,8 @@ impl From<wit::types::Failure> for Failure {
             },
             code: failure.code,
             message: failure.message,
-            retry_after: failure.retry_after_ms.map(std::time::Duration::from_millis),
+            retry_after: failure.retry_after_ms.map(Duration::from_millis),
+            details: failure.details.and_then(|details| serde_json::from_str(&details).ok()),
         }
     }
 }
@@ -170,7 +191,8 @@ impl From<Failure> for wit::types::Failure {
             },
             code: failure.code,
             message: failure.message,
-            retry_after_ms: failure.retry_after.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: failure.retry_after.map(millis),
+            details: failure.details.map(|details| details.to_string()),
         }
     }
 }

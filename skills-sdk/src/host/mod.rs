@@ -5,7 +5,7 @@
 #[cfg(target_arch = "wasm32")]
 mod guest;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use guest::Host;
+pub(crate) use guest::{Host, from_host};
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;

@@ -9,9 +9,8 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::outcome::Outcome;
-use crate::testing::tape::{RecordedOutcome, Tape};
-use crate::types::{Answer, Call, Level, MemoryItem, Tool, Trend};
+use crate::testing::tape::{RecordedCall, Tape};
+use crate::types::{Answer, Budget, Call, Called, Level, MemoryItem, Tool, Trend};
 
 /// A shared view of a test's tape.
 #[derive(Clone, Debug)]
@@ -53,6 +52,10 @@ impl Host {
         self.ask("memory.recall", &json!({"query": query, "limit": limit}))
     }
 
+    pub(crate) fn forget(&self, id: &str) -> Result<(), Failure> {
+        self.tell("memory.forget", &json!({"id": id}))
+    }
+
     pub(crate) fn scratch_get(&self, key: &str) -> Result<Option<Value>, Failure> {
         self.ask("scratch.get", &json!({"key": key}))
     }
@@ -75,9 +78,13 @@ impl Host {
         self.ask("trends.top", &args)
     }
 
-    pub(crate) fn call_skill(&self, name: &str, input: &Value) -> Result<Outcome<Value>, Failure> {
-        let args = json!({"name": name, "input": input});
-        self.ask::<RecordedOutcome>("skills.call", &args).map(Into::into)
+    pub(crate) fn call_skill(&self, name: &str, input: &Value, budget: Budget) -> Result<Called<Value>, Failure> {
+        let mut args = json!({"name": name, "input": input});
+        if budget != Budget::new() {
+            let time_ms = budget.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            args["budget"] = json!({"time_ms": time_ms, "fuel": budget.fuel});
+        }
+        self.ask::<RecordedCall>("skills.call", &args).map(Into::into)
     }
 
     pub(crate) fn secret_exists(&self, name: &str) -> bool {

@@ -15,9 +15,10 @@ use super::tape::Tape;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::judge::{Case, JudgeContext, Verdict, judge_json};
 use crate::outcome::Outcome;
 use crate::runtime::{SkillInput, SkillOutput, decode, encode};
-use crate::types::Level;
+use crate::types::{Level, Limits};
 
 /// Seconds between 1970 and 2026-01-01T00:00:00Z, the clock of a test that sets none.
 const DEFAULT_CLOCK: u64 = 1_767_225_600;
@@ -31,6 +32,7 @@ pub struct Harness {
     task_id: String,
     campaign: Option<String>,
     budget: Duration,
+    limits: Limits,
     clock: SystemTime,
     seed: u64,
 }
@@ -90,6 +92,7 @@ impl Harness {
             task_id: "test-task".to_owned(),
             campaign: None,
             budget: DEFAULT_BUDGET,
+            limits: Limits::default(),
             clock: SystemTime::UNIX_EPOCH + Duration::from_secs(DEFAULT_CLOCK),
             seed: 0,
         }
@@ -113,6 +116,14 @@ impl Harness {
     #[must_use]
     pub fn time_left(mut self, budget: Duration) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// Sets what the run is told that it may use; what a manifest without `[limits]` gives otherwise. Nothing is enforced
+    /// here: the sandbox does that.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -194,12 +205,48 @@ impl Harness {
         })
     }
 
+    /// Runs a judge on a finished task; its verdict is the output.
+    ///
+    /// # Panics
+    /// When answers are recorded: a judge asks the host for nothing.
+    #[track_caller]
+    pub fn judge(
+        self,
+        judge: impl Fn(&mut JudgeContext, Case) -> Result<Verdict, Failure>,
+        case: Case,
+    ) -> Run<Verdict> {
+        let run = self.play_with(|host| {
+            let verdict = judge(&mut JudgeContext::new(host), case)?;
+            let confidence = verdict.confidence;
+            Ok(Outcome::new(verdict).confidence(confidence))
+        });
+        match run {
+            Ok(run) => run,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Runs a judge on JSON, as the host does: the case is read, the verdict checked and written as
+    /// `{decision, confidence, reason}`.
+    ///
+    /// # Errors
+    /// When answers are recorded: nobody asks for them.
+    pub fn try_judge_json(
+        self,
+        judge: impl Fn(&mut JudgeContext, Case) -> Result<Verdict, Failure>,
+        case: &Value,
+    ) -> Result<Run<Value>, HarnessError> {
+        self.play_with(|host| judge_json(host, judge, case).map_err(Failure::clipped))
+    }
+
     fn play<T>(self, act: impl FnOnce(&mut Context) -> Result<Outcome<T>, Failure>) -> Result<Run<T>, HarnessError> {
+        let (id, campaign, budget, limits) = (self.task_id.clone(), self.campaign.clone(), self.budget, self.limits);
+        self.play_with(|host| act(&mut Context::new(id, campaign, budget, limits, host)))
+    }
+
+    fn play_with<T>(self, act: impl FnOnce(Host) -> Result<Outcome<T>, Failure>) -> Result<Run<T>, HarnessError> {
         let tape = Rc::new(RefCell::new(Tape::new(self.answers, self.declared, self.clock, self.seed)));
-        let host = Host(Rc::clone(&tape));
-        let mut context = Context::new(self.task_id, self.campaign, self.budget, host);
-        let result = act(&mut context);
-        drop(context);
+        let result = act(Host(Rc::clone(&tape)));
         let mut tape = tape.borrow_mut();
         tape.finish();
         if !tape.problems.is_empty() {

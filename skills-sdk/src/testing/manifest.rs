@@ -4,9 +4,11 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use std::time::Duration;
 
 use super::recorded::Recorded;
 use crate::failure::FailureKind;
+use crate::types::Limits;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Manifest {
@@ -15,6 +17,8 @@ pub(crate) struct Manifest {
     #[serde(default)]
     pub(crate) capabilities: Capabilities,
     #[serde(default)]
+    pub(crate) limits: Limited,
+    #[serde(default)]
     pub(crate) selftest: Vec<Selftest>,
 }
 
@@ -22,6 +26,54 @@ pub(crate) struct Manifest {
 pub(crate) struct Skill {
     pub(crate) name: String,
     pub(crate) version: String,
+    #[serde(default)]
+    pub(crate) world: World,
+}
+
+/// What the component does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum World {
+    /// Tasks.
+    #[default]
+    Skill,
+    /// It gives opinions on finished ones.
+    Judge,
+}
+
+impl World {
+    /// As it is written in `skill.toml`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Skill => "skill",
+            Self::Judge => "judge",
+        }
+    }
+}
+
+/// The limits of the manifest, those that it names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Limited {
+    time_ms: Option<u64>,
+    fuel: Option<u64>,
+    memory_mb: Option<u32>,
+    output_kb: Option<u32>,
+    mcp_calls: Option<u32>,
+}
+
+impl Limited {
+    /// What a run is told that it may use.
+    pub(crate) fn told(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            time: self.time_ms.map_or(default.time, Duration::from_millis),
+            fuel: self.fuel.unwrap_or(default.fuel),
+            memory_mb: self.memory_mb.unwrap_or(default.memory_mb),
+            output_kb: self.output_kb.unwrap_or(default.output_kb),
+            mcp_calls: self.mcp_calls.unwrap_or(default.mcp_calls),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -157,9 +209,12 @@ mod tests {
             trends = ["top"]
             secrets = ["token"]
             skills = [{ name = "c/d", version = "^0.1" }]
+            [limits]
+            fuel = 7
             "#,
         )
         .unwrap();
+        assert_eq!(manifest.limits.told(), Limits { fuel: 7, ..Limits::default() });
         let capabilities = manifest.capabilities;
         let refused = |call: &str, args: Value| capabilities.refuses(call, &args).is_some();
         assert!(!refused("mcp.call-tool", json!({"slot": "social", "tool": "search"})));
@@ -170,6 +225,7 @@ mod tests {
         assert!(refused("mcp.read-resource", json!({"slot": "social", "uri": "x://z"})));
         assert!(!refused("memory.recall", json!({})));
         assert!(refused("memory.remember", json!({})));
+        assert!(refused("memory.forget", json!({})));
         assert!(!refused("trends.top", json!({})));
         assert!(refused("trends.observe", json!({})));
         assert!(refused("scratch.get", json!({})));

@@ -13,12 +13,13 @@
 //! | `mcp.read-resource` | `slot`, `uri` | text |
 //! | `memory.remember` | `text`, `metadata` | the id |
 //! | `memory.recall` | `query`, `limit` | `[{id, text, metadata, score}]` |
+//! | `memory.forget` | `id` | none |
 //! | `scratch.get` | `key` | the value, or none |
 //! | `scratch.put` | `key`, `value` | none |
 //! | `scratch.delete` | `key` | none |
 //! | `trends.observe` | `topic`, `weight`, `source` | none |
 //! | `trends.top` | `window_seconds`, `limit` | `[{topic, weight, count}]` |
-//! | `skills.call` | `name`, `input` | `{output, confidence, evidence}` |
+//! | `skills.call` | `name`, `input`, and if it has one `budget` with `time_ms` and `fuel` | `{output, confidence, evidence, time_ms, fuel}`, all but the output optional |
 //! | `secrets.exists` | `name` | true or false |
 
 mod harness;
@@ -27,10 +28,10 @@ mod recorded;
 mod selftest;
 pub(crate) mod tape;
 
-pub use crate::__run_selftests as run_selftests;
+pub use crate::{__run_judge_selftests as run_judge_selftests, __run_selftests as run_selftests};
 pub use harness::{Harness, HarnessError, Run};
 pub use recorded::{Recorded, subset};
-pub use selftest::{SelftestError, SelftestFailure, selftests};
+pub use selftest::{SelftestError, SelftestFailure, judge_selftests, selftests};
 
 /// Runs every `[[selftest]]` of the calling crate's `skill.toml` natively and fails the test with a list of those
 /// that did not pass. Also checks that `Cargo.toml` and `skill.toml` name the same version.
@@ -50,7 +51,10 @@ pub use selftest::{SelftestError, SelftestFailure, selftests};
 #[doc(hidden)]
 macro_rules! __run_selftests {
     ($skill:expr) => {
-        match $crate::testing::selftests(
+        $crate::__run_selftests!(selftests, $skill)
+    };
+    ($selftests:ident, $skill:expr) => {
+        match $crate::testing::$selftests(
             ::std::env!("CARGO_MANIFEST_DIR"),
             ::std::option::Option::Some(::std::env!("CARGO_PKG_VERSION")),
             $skill,
@@ -60,5 +64,24 @@ macro_rules! __run_selftests {
             }
             ::std::result::Result::Err(error) => ::std::panic!("{error}"),
         }
+    };
+}
+
+/// The same for a judge: see [`judge_selftests`] for what its self-tests hold.
+///
+/// ```no_run
+/// # use chimera_skill::prelude::*;
+/// # pub fn strict(_: &mut JudgeContext, _: Case) -> Result<Verdict, Failure> { Ok(Verdict::approve("fine")) }
+/// #[test]
+/// fn selftests() {
+///     chimera_skill::testing::run_judge_selftests!(strict);
+/// }
+/// # fn main() { chimera_skill::testing::run_judge_selftests!(strict); }
+/// ```
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __run_judge_selftests {
+    ($judge:expr) => {
+        $crate::__run_selftests!(judge_selftests, $judge)
     };
 }

@@ -30,6 +30,8 @@ pub(crate) struct RecordedFailure {
     pub(crate) message: String,
     #[serde(default)]
     pub(crate) retry_after_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) details: Option<Box<Value>>,
 }
 
 impl Recorded {
@@ -54,6 +56,7 @@ impl Recorded {
             code: failure.code,
             message: failure.message,
             retry_after_ms: failure.retry_after.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+            details: failure.details,
         });
         self
     }
@@ -66,6 +69,7 @@ impl From<RecordedFailure> for Failure {
             code: failure.code,
             message: failure.message,
             retry_after: failure.retry_after_ms.map(std::time::Duration::from_millis),
+            details: failure.details,
         }
     }
 }
@@ -142,11 +146,12 @@ mod tests {
     fn answers_are_read_as_they_are_written() {
         let recorded: Recorded = serde_json::from_value(json!({
             "call": "mcp.call-tool",
-            "failure": {"kind": "transient", "code": "c", "message": "m", "retry_after_ms": 5}
+            "failure": {"kind": "transient", "code": "c", "message": "m", "retry_after_ms": 5, "details": {"field": "/a"}}
         }))
         .unwrap();
         let failure: Failure = recorded.failure.unwrap().into();
         assert_eq!(failure.retry_after, Some(std::time::Duration::from_millis(5)));
+        assert_eq!(failure.details, Some(Box::new(json!({"field": "/a"}))));
         let unknown = json!({"call": "x", "anwser": 1});
         assert!(serde_json::from_value::<Recorded>(unknown).is_err());
     }

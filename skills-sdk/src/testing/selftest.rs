@@ -5,14 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::harness::Harness;
-use super::manifest::{Manifest, Selftest};
+use super::harness::{Harness, HarnessError, Run};
+use super::manifest::{Manifest, Selftest, World};
 use super::recorded::subset;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::judge::{Case, JudgeContext, Verdict};
 use crate::outcome::Outcome;
 use crate::runtime::{SkillInput, SkillOutput};
 
@@ -70,7 +72,32 @@ pub fn selftests<I: SkillInput, O: SkillOutput>(
     version: Option<&str>,
     skill: impl Fn(&mut Context, I) -> Result<Outcome<O>, Failure>,
 ) -> Result<Vec<String>, SelftestError> {
-    let path = crate_dir.as_ref().join("skill.toml");
+    run_all(crate_dir.as_ref(), version, World::Skill, |harness, input| harness.try_run_json(&skill, input))
+}
+
+/// Runs every `[[selftest]]` of a judge's `skill.toml` as [`selftests`] does: `input` is a case `{goal, skill, input,
+/// output, confidence, evidence}` (what is absent is empty), `expect` a part of `{decision, confidence, reason}`.
+///
+/// # Errors
+/// As [`selftests`].
+pub fn judge_selftests(
+    crate_dir: impl AsRef<Path>,
+    version: Option<&str>,
+    judge: impl Fn(&mut JudgeContext, Case) -> Result<Verdict, Failure>,
+) -> Result<Vec<String>, SelftestError> {
+    run_all(crate_dir.as_ref(), version, World::Judge, |harness, case| harness.try_judge_json(&judge, case))
+}
+
+/// Runs what a self-test tests on its input.
+type Act<'a> = &'a dyn Fn(Harness, &Value) -> Result<Run<Value>, HarnessError>;
+
+fn run_all(
+    crate_dir: &Path,
+    version: Option<&str>,
+    world: World,
+    act: impl Fn(Harness, &Value) -> Result<Run<Value>, HarnessError>,
+) -> Result<Vec<String>, SelftestError> {
+    let path = crate_dir.join("skill.toml");
     let text = std::fs::read_to_string(&path).map_err(|source| SelftestError::Read { path: path.clone(), source })?;
     let wrong = |problem: String| SelftestError::Manifest { path: path.clone(), problem };
     let manifest = Manifest::parse(&text).map_err(wrong)?;
@@ -80,6 +107,12 @@ pub fn selftests<I: SkillInput, O: SkillOutput>(
             manifest.skill.version
         )));
     }
+    if manifest.skill.world != world {
+        let (found, wanted) = (manifest.skill.world.name(), world.name());
+        return Err(wrong(format!(
+            "world is \"{found}\", and what is tested is a {wanted}; write `world = \"{wanted}\"`"
+        )));
+    }
     if manifest.selftest.is_empty() {
         return Err(wrong("there is no [[selftest]]; write at least one".to_owned()));
     }
@@ -87,7 +120,7 @@ pub fn selftests<I: SkillInput, O: SkillOutput>(
         .selftest
         .iter()
         .filter_map(|test| {
-            let reason = run_one(test, &manifest, &skill).err()?;
+            let reason = run_one(test, &manifest, &act).err()?;
             Some(SelftestFailure { name: test.name.clone(), reason })
         })
         .collect();
@@ -98,18 +131,17 @@ pub fn selftests<I: SkillInput, O: SkillOutput>(
     }
 }
 
-fn run_one<I: SkillInput, O: SkillOutput>(
-    test: &Selftest,
-    manifest: &Manifest,
-    skill: impl Fn(&mut Context, I) -> Result<Outcome<O>, Failure>,
-) -> Result<(), String> {
-    let mut harness = Harness::new(test.answers.clone()).declared(manifest.capabilities.clone()).seed(test.seed);
+fn run_one(test: &Selftest, manifest: &Manifest, act: Act<'_>) -> Result<(), String> {
+    let mut harness = Harness::new(test.answers.clone())
+        .declared(manifest.capabilities.clone())
+        .limits(manifest.limits.told())
+        .seed(test.seed);
     if let Some(clock) = &test.clock {
         let time = OffsetDateTime::parse(clock, &Rfc3339)
             .map_err(|error| format!("clock `{clock}` is not RFC 3339: {error}"))?;
         harness = harness.clock(SystemTime::from(time));
     }
-    let run = harness.try_run_json(skill, &test.input).map_err(|error| error.to_string())?;
+    let run = act(harness, &test.input).map_err(|error| error.to_string())?;
     match (run.result, &test.expect_failure) {
         (Ok(outcome), None) => {
             if let Some(expected) = &test.expect {

@@ -3,7 +3,7 @@
 //! The native host asks it, the harness reads it when the run is over.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use super::manifest::Capabilities;
 use super::recorded::{Recorded, subset};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::types::Level;
+use crate::types::{Called, Level};
 
 /// Everything that a run asks and says.
 #[derive(Debug)]
@@ -107,20 +107,25 @@ impl Tape {
 
 /// The answer of `skills.call`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct RecordedOutcome {
+pub(crate) struct RecordedCall {
     output: Value,
     #[serde(default = "sure")]
     confidence: f64,
     #[serde(default)]
     evidence: Vec<String>,
+    #[serde(default)]
+    time_ms: u64,
+    #[serde(default)]
+    fuel: u64,
 }
 
 fn sure() -> f64 {
     1.0
 }
 
-impl From<RecordedOutcome> for Outcome<Value> {
-    fn from(recorded: RecordedOutcome) -> Self {
-        Self { output: recorded.output, confidence: recorded.confidence, evidence: recorded.evidence }
+impl From<RecordedCall> for Called<Value> {
+    fn from(recorded: RecordedCall) -> Self {
+        let RecordedCall { output, confidence, evidence, time_ms, fuel } = recorded;
+        Self { outcome: Outcome { output, confidence, evidence }, time: Duration::from_millis(time_ms), fuel }
     }
 }

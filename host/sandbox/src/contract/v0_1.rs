@@ -1,7 +1,7 @@
 //! The contract `chimera:skill@0.1.0`: its calls are made as calls of the newest version, its types converted.
 //!
 //! Nothing is decided here: what a guest asks for goes to the newest version's host function, through the one gate and
-//! into the journal under the same name and request. Called by [`super`] and by the floor of the benchmarks.
+//! into the journal under the same name and request. Called by [`super`].
 
 use super::v0_2 as newest;
 use crate::calls::call_skill;

@@ -4,6 +4,7 @@
 
 use super::grant::GrantCommand;
 use super::skill::language::Language;
+use super::skill::new::NewWorld;
 use chimera_core::skill::SkillName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -187,6 +188,9 @@ pub(crate) enum SkillCommand {
         /// The language to write it in
         #[arg(long, value_enum, default_value = "rust", value_name = "LANGUAGE")]
         lang: Language,
+        /// What it is for
+        #[arg(long, value_enum, default_value = "skill", value_name = "WORLD")]
+        world: NewWorld,
         /// Where [default: a folder of the name, here]
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,

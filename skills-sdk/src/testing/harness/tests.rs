@@ -1,5 +1,5 @@
 use super::*;
-use crate::types::Call;
+use crate::types::{Budget, Call, Called};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,6 +31,10 @@ fn everything(ctx: &mut Context, _: Empty) -> Result<Outcome<Seen>, Failure> {
     seen.push(ctx.trends().top(Duration::from_secs(60), 5)?[0].topic.clone());
     let outcome: Outcome<String> = ctx.skills().call("c/d", json!({"x": 1}))?;
     seen.push(format!("{} {}", outcome.output, outcome.confidence));
+    let budget = Budget::new().time(Duration::from_millis(1500));
+    let called: Called<u32> = ctx.skills().call_within("c/d", 2, budget)?;
+    seen.push(format!("{} {:?} {}", called.outcome.output, called.time, called.fuel));
+    ctx.memory().forget("m1")?;
     seen.push(ctx.secret_exists("token").to_string());
     ctx.progress(0.5, "half");
     crate::warn!(ctx, "{} things", seen.len());
@@ -54,6 +58,9 @@ fn everything_recorded() -> Vec<Recorded> {
             .answers(json!([{"topic": "wasm", "weight": 2.0, "count": 3}])),
         Recorded::call("skills.call", json!({"name": "c/d", "input": {"x": 1}}))
             .answers(json!({"output": "O", "confidence": 0.5, "evidence": []})),
+        Recorded::call("skills.call", json!({"name": "c/d", "input": 2, "budget": {"time_ms": 1500}}))
+            .answers(json!({"output": 3, "time_ms": 4, "fuel": 5})),
+        Recorded::call("memory.forget", json!({"id": "m1"})),
         Recorded::call("secrets.exists", json!({"name": "token"})).answers(json!(true)),
     ]
 }
@@ -61,10 +68,10 @@ fn everything_recorded() -> Vec<Recorded> {
 #[test]
 fn every_call_gets_its_recorded_answer() {
     let run = Harness::new(everything_recorded()).task_id("t-1").run(everything, Empty {});
-    let expected = ["t-1", "a", "A", "B0", "busy", "R", "m1", "T", "None", "wasm", "O 0.5", "true"];
+    let expected = ["t-1", "a", "A", "B0", "busy", "R", "m1", "T", "None", "wasm", "O 0.5", "3 4ms 5", "true"];
     assert_eq!(run.outcome().output.seen, expected);
     assert_eq!(run.progress, [(0.5, "half".to_owned())]);
-    assert_eq!(run.logs, [(Level::Warn, "12 things".to_owned())]);
+    assert_eq!(run.logs, [(Level::Warn, "13 things".to_owned())]);
 }
 
 #[test]
@@ -109,6 +116,16 @@ fn the_same_seed_gives_the_same_numbers_and_the_clock_stands() {
     assert_ne!(run(1).0, run(2).0);
     assert_ne!(run(1).0, run(1).1);
     assert_eq!(run(1).2, DEFAULT_CLOCK);
+}
+
+#[test]
+fn a_run_is_told_its_limits() {
+    fn told(ctx: &mut Context, _: Empty) -> Result<Outcome<u64>, Failure> {
+        Ok(Outcome::new(ctx.limits().fuel))
+    }
+    let limits = Limits { fuel: 7, ..Limits::default() };
+    assert_eq!(Harness::new(vec![]).limits(limits).run(told, Empty {}).outcome().output, 7);
+    assert_eq!(Harness::new(vec![]).run(told, Empty {}).outcome().output, Limits::default().fuel);
 }
 
 #[test]

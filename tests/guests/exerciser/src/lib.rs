@@ -34,6 +34,8 @@ pub enum Mode {
     Remember,
     /// Recalls what is closest to the first text.
     Recall,
+    /// Forgets the memories with the ids in the texts.
+    Unremember,
     /// Keeps the value under the key.
     Keep,
     /// Reads what is kept under the key.
@@ -46,6 +48,12 @@ pub enum Mode {
     Top,
     /// Calls the skill named by the key with the texts.
     Call,
+    /// Calls that skill with the first weight as its fuel; says what it used, or the failure.
+    CallWithin,
+    /// What this run may use.
+    Limits,
+    /// Fails, with the value as the details.
+    Fail,
     /// Lists the tools of the slot.
     Tools,
     /// Searches posts for the first text.
@@ -74,6 +82,10 @@ pub fn exercise(ctx: &mut Context, input: Input) -> Result<Outcome<Output>, Fail
     let answer = match input.mode {
         Mode::Remember => remember(ctx, &input)?,
         Mode::Recall => json!(ctx.memory().recall(first, 10)?),
+        Mode::Unremember => {
+            input.texts.iter().try_for_each(|id| ctx.memory().forget(id))?;
+            json!(input.texts.len())
+        }
         Mode::Keep => {
             ctx.scratch().put(&input.key, &input.value)?;
             json!(ctx.scratch().get::<Value>(&input.key)?)
@@ -91,6 +103,13 @@ pub fn exercise(ctx: &mut Context, input: Input) -> Result<Outcome<Output>, Fail
         }
         Mode::Top => json!(ctx.trends().top(Duration::from_secs(3600), 10)?),
         Mode::Call => call(ctx, &input)?,
+        Mode::CallWithin => call_within(ctx, &input)?,
+        Mode::Limits => {
+            let limits = ctx.limits();
+            json!({ "time_s": limits.time.as_secs(), "fuel": limits.fuel, "memory_mb": limits.memory_mb,
+                "output_kb": limits.output_kb, "mcp_calls": limits.mcp_calls })
+        }
+        Mode::Fail => return Err(Failure::invalid_input("asked-to", "It was asked to.").details(&input.value)),
         Mode::Tools => json!(ctx.mcp("social").list_tools()?),
         Mode::Search => ctx.mcp("social").call_as("search_posts", json!({ "query": first }))?,
         Mode::Publish => publish(ctx, &input.texts)?,
@@ -110,6 +129,16 @@ fn remember(ctx: &Context, input: &Input) -> Result<Value, Failure> {
 fn call(ctx: &Context, input: &Input) -> Result<Value, Failure> {
     let told: Outcome<Value> = ctx.skills().call(&input.key, json!({ "texts": input.texts, "max_sentences": 1 }))?;
     Ok(json!({ "output": told.output, "confidence": told.confidence, "evidence": told.evidence }))
+}
+
+fn call_within(ctx: &Context, input: &Input) -> Result<Value, Failure> {
+    let fuel = input.weights.first().map_or(0, |weight| *weight as u64);
+    let budget = Budget::new().time(Duration::from_secs(5)).fuel(fuel);
+    let asked = json!({ "texts": input.texts, "max_sentences": 1 });
+    match ctx.skills().call_within::<Value>(&input.key, asked, budget) {
+        Ok(Called { outcome, fuel, .. }) => Ok(json!({ "output": outcome.output, "fuel": fuel })),
+        Err(failure) => Ok(json!({ "failed": failure.code, "details": failure.details })),
+    }
 }
 
 fn publish(ctx: &Context, texts: &[String]) -> Result<Value, Failure> {

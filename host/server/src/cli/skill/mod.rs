@@ -8,7 +8,7 @@ mod check;
 pub(super) mod compiling;
 pub(super) mod guest;
 pub(super) mod language;
-mod new;
+pub(super) mod new;
 mod route;
 mod script;
 mod tools;
@@ -31,7 +31,9 @@ use std::sync::Arc;
 
 pub(super) async fn run(env: Env, command: SkillCommand) -> CliResult {
     match command {
-        SkillCommand::New { name, lang, path, sdk } => new::run(&env, &name, lang, path, sdk),
+        SkillCommand::New { name, lang, world, path, sdk } => {
+            new::run(&env, new::Wish { name, language: lang, world, path, sdk })
+        }
         SkillCommand::Build { folder } => {
             let built =
                 build::build(&env, &folder, &sandbox(env.config()?.sandbox_confinement.value)?, guest::Chatter::Shown)
@@ -191,6 +193,7 @@ fn print_manifest(manifest: &Value) {
         ("version", "/skill/version"),
         ("summary", "/skill/summary"),
         ("licence", "/skill/license"),
+        ("world", "/skill/world"),
         ("effects", "/skill/effects"),
         ("contract", "/skill/contract"),
         ("may reach", "/capabilities"),

@@ -11,14 +11,24 @@ use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+/// What a new component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum NewWorld {
+    /// Does tasks
+    Skill,
+    /// Gives opinions on finished tasks
+    Judge,
+}
+
 /// The files of a template, by path. `.tmpl` keeps a file from being taken for what it is in the template's own place.
 type Template = &'static [(&'static str, &'static str)];
 
+/// Files of one or more folders of templates.
 macro_rules! template {
-    ($language:literal: $($path:literal),* $(,)?) => {
-        &[$(($path, include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"), "/../../skills-sdk/templates/", $language, "/", $path
-        )))),*]
+    ($($folder:literal: $($path:literal),*);* $(;)?) => {
+        &[$($(($path, include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"), "/../../skills-sdk/templates/", $folder, "/", $path
+        )))),*),*]
     };
 }
 
@@ -26,18 +36,33 @@ const RUST: Template =
     template!["rust": "Cargo.toml.tmpl", "skill.toml", "README.md", ".gitignore", "src/lib.rs", "tests/selftest.rs"];
 const PYTHON: Template = template![
     "python": "skill.py", "chimera_skill.py", "skill.toml", "schemas/input.json", "schemas/output.json",
-    "tests/__init__.py", "tests/test_skill.py", "README.md", ".gitignore",
+    "tests/__init__.py", "tests/test_skill.py", "README.md", ".gitignore"
 ];
 const JAVASCRIPT: Template = template![
     "javascript": "skill.js", "chimera-skill.js", "skill.toml", "schemas/input.json", "schemas/output.json",
-    "tests/skill.test.js", "package.json", "README.md", ".gitignore",
+    "tests/skill.test.js", "package.json", "README.md", ".gitignore"
+];
+const RUST_JUDGE: Template = template![
+    "rust": "Cargo.toml.tmpl", ".gitignore";
+    "rust-judge": "skill.toml", "README.md", "src/lib.rs", "tests/selftest.rs"
+];
+const PYTHON_JUDGE: Template = template![
+    "python": "chimera_skill.py", "tests/__init__.py", ".gitignore";
+    "python-judge": "skill.py", "skill.toml", "tests/test_skill.py", "README.md"
+];
+const JAVASCRIPT_JUDGE: Template = template![
+    "javascript": "chimera-skill.js", "package.json", ".gitignore";
+    "javascript-judge": "skill.js", "skill.toml", "tests/skill.test.js", "README.md"
 ];
 
-const fn template(language: Language) -> Template {
-    match language {
-        Language::Rust => RUST,
-        Language::Python => PYTHON,
-        Language::Javascript => JAVASCRIPT,
+const fn template(language: Language, world: NewWorld) -> Template {
+    match (language, world) {
+        (Language::Rust, NewWorld::Skill) => RUST,
+        (Language::Python, NewWorld::Skill) => PYTHON,
+        (Language::Javascript, NewWorld::Skill) => JAVASCRIPT,
+        (Language::Rust, NewWorld::Judge) => RUST_JUDGE,
+        (Language::Python, NewWorld::Judge) => PYTHON_JUDGE,
+        (Language::Javascript, NewWorld::Judge) => JAVASCRIPT_JUDGE,
     }
 }
 
@@ -113,7 +138,22 @@ const RESERVED: &[&str] = &[
     "serde",
 ];
 
-pub(super) fn run(env: &Env, name: &str, language: Language, path: Option<PathBuf>, sdk: Option<String>) -> CliResult {
+/// What shall be made.
+pub(super) struct Wish {
+    /// `namespace/name`.
+    pub(super) name: String,
+    /// What it is written in.
+    pub(super) language: Language,
+    /// What it is for.
+    pub(super) world: NewWorld,
+    /// Where; a folder of the name otherwise.
+    pub(super) path: Option<PathBuf>,
+    /// The SDK for Rust: a folder or a version.
+    pub(super) sdk: Option<String>,
+}
+
+pub(super) fn run(env: &Env, wish: Wish) -> CliResult {
+    let Wish { name, language, world, path, sdk } = wish;
     let name: SkillName = name
         .parse()
         .map_err(|error| CliError::usage(format!("{error}"), "write for example `chimera skill new acme/hello`"))?;
@@ -132,7 +172,7 @@ pub(super) fn run(env: &Env, name: &str, language: Language, path: Option<PathBu
     };
     let folder = path.unwrap_or_else(|| PathBuf::from(name.name()));
     claim(&folder)?;
-    for (file, content) in template(language) {
+    for (file, content) in template(language, world) {
         write(&folder.join(file.trim_end_matches(".tmpl")), &fill(content, &name, &sdk))?;
     }
     let mut report = json!({ "path": folder, "name": name, "language": language.to_string() });
@@ -235,13 +275,37 @@ fn write(path: &Path, content: &str) -> CliResult<()> {
 mod tests {
     use super::*;
     use crate::cli::args::Global;
+    use chimera_core::manifest::World;
 
     fn env() -> Env {
         Env::new(Global { data_dir: None, config: None, log: None, json: true })
     }
 
+    fn wish(name: &str, language: Language, folder: &Path, sdk: Option<&str>) -> Wish {
+        let (name, path, sdk) = (name.to_owned(), Some(folder.to_owned()), sdk.map(str::to_owned));
+        Wish { name, language, world: NewWorld::Skill, path, sdk }
+    }
+
     fn new(name: &str, folder: &Path, sdk: &str) -> CliResult {
-        run(&env(), name, Language::Rust, Some(folder.to_owned()), Some(sdk.to_owned()))
+        run(&env(), wish(name, Language::Rust, folder, Some(sdk)))
+    }
+
+    #[test]
+    fn templates_of_judges_are_filled_whole_and_are_judges() {
+        let place = tempfile::tempdir().expect("a folder");
+        for language in [Language::Rust, Language::Python, Language::Javascript] {
+            let folder = place.path().join(language.to_string());
+            let judge = Wish { world: NewWorld::Judge, ..wish("acme/strict", language, &folder, None) };
+            assert_eq!(run(&env(), judge), Ok(Exit::Done));
+            assert_eq!(Language::of(&folder), Ok(language));
+            for (file, _) in template(language, NewWorld::Judge) {
+                let text = std::fs::read_to_string(folder.join(file.trim_end_matches(".tmpl"))).expect("a file");
+                assert!(!text.contains("{{"), "{file} has a placeholder left: {text}");
+            }
+            let toml = std::fs::read_to_string(folder.join("skill.toml")).expect("skill.toml");
+            let manifest = chimera_registry::assemble_manifest(&toml, None, &folder).expect("a manifest");
+            assert_eq!((manifest.skill.world, manifest.selftests.len()), (World::Judge, 4));
+        }
     }
 
     #[test]
@@ -250,9 +314,9 @@ mod tests {
         for language in [Language::Python, Language::Javascript] {
             let folder = place.path().join(language.to_string());
             // A name that no Rust crate could have.
-            assert_eq!(run(&env(), "acme/match", language, Some(folder.clone()), None), Ok(Exit::Done));
+            assert_eq!(run(&env(), wish("acme/match", language, &folder, None)), Ok(Exit::Done));
             assert_eq!(Language::of(&folder), Ok(language));
-            for (file, _) in template(language) {
+            for (file, _) in template(language, NewWorld::Skill) {
                 let text = std::fs::read_to_string(folder.join(file)).expect("a file");
                 assert!(!text.contains("{{"), "{file} has a placeholder left: {text}");
             }
@@ -260,7 +324,7 @@ mod tests {
             let manifest = chimera_registry::assemble_manifest(&toml, None, &folder).expect("a manifest");
             assert!(manifest.selftests.len() >= 2);
             let other = place.path().join("other");
-            let error = run(&env(), "acme/x", language, Some(other), Some("0.1".to_owned())).expect_err("no SDK");
+            let error = run(&env(), wish("acme/x", language, &other, Some("0.1"))).expect_err("no SDK");
             assert_eq!(error.exit, Exit::Usage);
         }
     }

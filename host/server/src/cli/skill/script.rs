@@ -24,10 +24,10 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Folders that hold no source of the component.
 const NOT_SOURCES: [&str; 6] = ["target", "tests", "test", "node_modules", "venv", "__pycache__"];
 
-/// The glue of Python skills, by the name it is given in the build folder.
-const PYTHON_GLUE: (&str, &str) = ("chimera_guest.py", include_str!("python/chimera_guest.py"));
-/// The glue of JavaScript skills.
-const JAVASCRIPT_GLUE: (&str, &str) = ("chimera-guest.js", include_str!("javascript/chimera-guest.js"));
+/// The name that the glue of Python is given in the build folder.
+const PYTHON_GLUE: &str = "chimera_guest.py";
+/// The same of JavaScript.
+const JAVASCRIPT_GLUE: &str = "chimera-guest.js";
 /// What is imported of the host, for the glue of JavaScript: written for each skill.
 const JAVASCRIPT_HOST: &str = "chimera-host.js";
 
@@ -57,12 +57,6 @@ pub(super) async fn build(
     manifest: &Manifest,
     chatter: Chatter,
 ) -> CliResult<Vec<u8>> {
-    if manifest.skill.world == World::Judge {
-        return Err(CliError::usage(
-            "a judge can only be built from Rust so far",
-            "write it in Rust, or set `world = \"skill\"` in skill.toml",
-        ));
-    }
     let place = stage(language, folder, manifest)?;
     let tool = match language {
         Language::Python => tools::componentize_py(env).await?,
@@ -107,12 +101,26 @@ fn stage(language: Language, folder: &Path, manifest: &Manifest) -> CliResult<Pl
     let kinds: &[&str] = if language == Language::Python { &["py"] } else { &["js", "mjs", "json"] };
     copy_sources(folder, &place.app, kinds, &mut 0)?;
     world::write(manifest, &place.wit)?;
-    let (glue, text) = if language == Language::Python { PYTHON_GLUE } else { JAVASCRIPT_GLUE };
-    put_glue(&place.app.join(glue), text)?;
+    let (glue_name, text) = glue(language, manifest.skill.world);
+    put_glue(&place.app.join(glue_name), text)?;
     if language == Language::Javascript {
         put_glue(&place.app.join(JAVASCRIPT_HOST), &javascript_host(manifest)?)?;
     }
     Ok(place)
+}
+
+/// What stands between the contract and the author: its name in the build folder, and its text.
+fn glue(language: Language, world: World) -> (&'static str, &'static str) {
+    match (language, world) {
+        (Language::Python, World::Skill) => (PYTHON_GLUE, include_str!("python/chimera_guest.py")),
+        (Language::Python, World::Judge) => (PYTHON_GLUE, include_str!("python/chimera_judge.py")),
+        (Language::Rust | Language::Javascript, World::Skill) => {
+            (JAVASCRIPT_GLUE, include_str!("javascript/chimera-guest.js"))
+        }
+        (Language::Rust | Language::Javascript, World::Judge) => {
+            (JAVASCRIPT_GLUE, include_str!("javascript/chimera-judge.js"))
+        }
+    }
 }
 
 fn put_glue(path: &Path, text: &str) -> CliResult<()> {
@@ -163,7 +171,7 @@ fn javascript_host(manifest: &Manifest) -> CliResult<String> {
     let (names, version) = (world::imports(manifest), world::version(manifest)?);
     let mut text: String =
         names.iter().map(|name| format!("import * as {name} from 'chimera:skill/{name}@{version}';\n")).collect();
-    text.push_str(&format!("export const host = {{ {} }};\n", names.join(", ")));
+    text.push_str(&format!("export const host = {{ {} }};\nexport const version = '{version}';\n", names.join(", ")));
     Ok(text)
 }
 
@@ -178,7 +186,7 @@ async fn componentize(language: Language, folder: &Path, place: &Place, tool: &T
             .args(["componentize", "chimera_guest", "--stub-wasi", "--python-path", ".", "--output"])
             .arg(&place.wasm),
         Language::Rust | Language::Javascript => command
-            .args([JAVASCRIPT_GLUE.0, "--world-name", WORLD, "--wit"])
+            .args([JAVASCRIPT_GLUE, "--world-name", WORLD, "--wit"])
             .arg(&place.wit)
             .args(["--disable", "http", "fetch-event", "--out"])
             .arg(&place.wasm),
@@ -249,10 +257,10 @@ mod tests {
     #[test]
     fn a_source_with_the_glue_s_name_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(PYTHON_GLUE.0);
+        let path = folder.path().join(PYTHON_GLUE);
         std::fs::write(&path, "mine").expect("a file");
         let error = put_glue(&path, "ours").expect_err("taken");
-        assert!(error.what.contains(PYTHON_GLUE.0), "{error:?}");
+        assert!(error.what.contains(PYTHON_GLUE), "{error:?}");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "mine");
     }
 }

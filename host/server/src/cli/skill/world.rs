@@ -5,7 +5,7 @@
 //! builds of Python and JavaScript skills.
 
 use crate::cli::error::{CliError, CliResult};
-use chimera_core::manifest::Manifest;
+use chimera_core::manifest::{Manifest, World};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn contract(manifest: &Manifest) -> CliResult<&'static Contract> {
             let known: Vec<&str> = CONTRACTS.iter().map(|(version, _)| *version).collect();
             CliError::usage(
                 format!("this program does not know the contract {wanted}; it knows {}", known.join(", ")),
-                "write one of them as `contract` in skill.toml, such as \"0.1\", or build with a newer chimera",
+                "write one of them as `contract` in skill.toml, such as \"0.2\", or build with a newer chimera",
             )
         })
 }
@@ -56,15 +56,19 @@ pub(super) fn write(manifest: &Manifest, folder: &Path) -> CliResult<()> {
     for (name, text) in *files {
         std::fs::write(contract.join(name), text).map_err(unwritable)?;
     }
-    std::fs::write(folder.join("world.wit"), text(&imports(manifest), version)).map_err(unwritable)
+    std::fs::write(folder.join("world.wit"), text(manifest, version)).map_err(unwritable)
 }
 
-fn text(imports: &[&str], version: &str) -> String {
+fn text(manifest: &Manifest, version: &str) -> String {
+    let exported = match manifest.skill.world {
+        World::Skill => "runner",
+        World::Judge => "evaluator",
+    };
     let mut text = format!("package chimera:guest;\n\nworld {WORLD} {{\n");
-    for name in imports {
+    for name in imports(manifest) {
         let _ = writeln!(text, "    import chimera:skill/{name}@{version};");
     }
-    let _ = writeln!(text, "    export chimera:skill/runner@{version};\n}}");
+    let _ = writeln!(text, "    export chimera:skill/{exported}@{version};\n}}");
     text
 }
 
@@ -90,6 +94,19 @@ mod tests {
         assert_eq!(world.matches("import ").count(), 2, "{world}");
         assert!(world.contains("import chimera:skill/scratch@0.1.0;"), "{world}");
         assert!(folder.path().join("deps/chimera-skill/skill.wit").is_file());
+    }
+
+    #[test]
+    fn a_judge_exports_its_opinion_and_imports_only_progress() {
+        let toml = "manifest = 1\n[skill]\nname = \"a/b\"\nversion = \"0.1.0\"\nsummary = \"x\"\nlicense = \"MIT\"\n\
+                    effects = \"none\"\nworld = \"judge\"\ncontract = \"0.2\"\n";
+        let manifest = chimera_registry::assemble_manifest(toml, None, Path::new(".")).expect("a manifest");
+        let world = text(&manifest, version(&manifest).expect("a version"));
+        assert!(world.contains("export chimera:skill/evaluator@0.2.0;"), "{world}");
+        assert!(
+            world.contains("import chimera:skill/progress@0.2.0;") && world.matches("import").count() == 1,
+            "{world}"
+        );
     }
 
     #[test]

@@ -1,13 +1,16 @@
 // Between the contract and a skill in JavaScript: what the component exports, and the context's way to the host.
 //
 // Written into the build folder by `chimera skill build`, with `chimera-host.js`, which imports what skill.toml
-// declares; the author's module is `skill.js`, the helper `chimera-skill.js`.
+// declares; the author's module is `skill.js`, the helper `chimera-skill.js`, which may be of an older template. It fits
+// every version of the contract that is served.
 
-import { host } from './chimera-host.js';
+import { host, version } from './chimera-host.js';
 import { Context, Failure, runTask } from './chimera-skill.js';
 import { run } from './skill.js';
 
 const LOG_LINE = 4096;
+/** Contract 0.1 has no budgets, details, limits and no way to forget. */
+const IS_FIRST = version.startsWith('0.1.');
 const LEVELS = ['debug', 'info', 'warn', 'error'];
 
 const parsed = (text) => (text === undefined || text === null ? null : JSON.parse(text));
@@ -16,7 +19,28 @@ const answer = (told) => ({ text: told.text, structured: parsed(told.structured)
 
 function failure(told) {
   const pause = told.retryAfterMs;
-  return new Failure(told.kind, told.code, told.message, pause === undefined ? undefined : Number(pause));
+  const made = new Failure(told.kind, told.code, told.message, pause === undefined ? undefined : Number(pause));
+  made.details = told.details === undefined ? undefined : JSON.parse(told.details);
+  return made;
+}
+
+function tooOld(what) {
+  const message = `${what} needs contract 0.2; write contract = "0.2" in skill.toml and build again.`;
+  return new Failure('permanent', 'contract-too-old', message);
+}
+
+const outcome = (told) => ({ output: JSON.parse(told.output), confidence: told.confidence, evidence: told.evidence });
+const whole = (number) => (number === undefined || number === null ? undefined : BigInt(Math.round(number)));
+
+function callSkill(skills, { name, input, budget }) {
+  const text = JSON.stringify(input);
+  if (IS_FIRST) {
+    if (budget !== undefined) throw tooOld('A budget for a called skill');
+    return outcome(skills.call(name, text));
+  }
+  const given = budget === undefined ? undefined : { timeMs: whole(budget.time_ms), fuel: whole(budget.fuel) };
+  const told = skills.call(name, text, given);
+  return { ...outcome(told.outcome), timeMs: Number(told.timeMs), fuel: Number(told.fuel) };
 }
 
 const CALLS = {
@@ -38,6 +62,10 @@ const CALLS = {
     memory.recall(a.query, a.limit).map((item) => ({
       id: item.id, text: item.text, metadata: JSON.parse(item.metadata), score: item.score,
     })),
+  'memory.forget': (memory, a) => {
+    if (IS_FIRST) throw tooOld('memory.forget');
+    memory.forget(a.id);
+  },
   'scratch.get': (scratch, a) => parsed(scratch.get(a.key)),
   'scratch.put': (scratch, a) => scratch.put(a.key, JSON.stringify(a.value)),
   'scratch.delete': (scratch, a) => scratch['delete'](a.key),
@@ -46,15 +74,12 @@ const CALLS = {
     trends.top(BigInt(a.window_seconds), a.limit).map((one) => ({
       topic: one.topic, weight: one.weight, count: Number(one.count),
     })),
-  'skills.call': (skills, a) => {
-    const told = skills.call(a.name, JSON.stringify(a.input));
-    return { output: JSON.parse(told.output), confidence: told.confidence, evidence: told.evidence };
-  },
+  'skills.call': callSkill,
   'secrets.exists': (secrets, a) => secrets.exists(a.name),
 };
 
 function ask(call, args) {
-  const name = call.split('.')[0];
+  const [name] = call.split('.');
   if (host[name] === undefined) {
     const message = `${call} needs \`${name}\` under [capabilities] in skill.toml, which does not declare it.`;
     throw new Failure('permanent', 'not-declared', message);
@@ -62,6 +87,7 @@ function ask(call, args) {
   try {
     return CALLS[call](host[name], args);
   } catch (error) {
+    if (error instanceof Failure) throw error;
     // What the host fails with comes as the payload of an error.
     const told = error?.payload ?? error;
     throw typeof told?.code === 'string' && typeof told?.kind === 'string' ? failure(told) : error;
@@ -73,8 +99,13 @@ function told(error) {
     kind: error.kind,
     code: String(error.code).slice(0, 64),
     message: String(error.message).slice(0, 2048),
-    retryAfterMs: error.retryAfterMs === undefined ? undefined : BigInt(Math.round(error.retryAfterMs)),
+    retryAfterMs: whole(error.retryAfterMs),
+    details: error.details === undefined ? undefined : JSON.stringify(error.details),
   };
+}
+
+function limits({ timeMs, fuel, memoryMb, outputKb, mcpCalls }) {
+  return { timeMs: Number(timeMs), fuel: Number(fuel), memoryMb, outputKb, mcpCalls };
 }
 
 /** The exported interface `runner`. */
@@ -82,6 +113,7 @@ export const runner = {
   run(task) {
     const ctx = new Context(ask, {
       id: task.id, campaign: task.campaign, timeLeftMs: Number(task.timeLeftMs),
+      limits: IS_FIRST ? undefined : limits(task.limits),
     });
     try {
       const outcome = runTask(run, task.input, ctx);

@@ -1,6 +1,7 @@
 """Between the contract and a skill in Python: what the component exports, and the context's way to the host.
 
-Written into the build folder by `chimera skill build`; the author's module is `skill`, the helper `chimera_skill`.
+Written into the build folder by `chimera skill build`; the author's module is `skill`, the helper `chimera_skill`, which
+may be of an older template. It fits every version of the contract that is served: what a version has is looked up.
 """
 
 import importlib
@@ -27,7 +28,9 @@ HOST = {name: _imported(name) for name in ("mcp", "memory", "scratch", "trends",
 
 def _failure(told):
     kind = told.kind.name.lower().replace("_", "-")
-    return chimera_skill.Failure(kind, told.code, told.message, told.retry_after_ms)
+    failure = chimera_skill.Failure(kind, told.code, told.message, told.retry_after_ms)
+    failure.details = _parsed(getattr(told, "details", None))
+    return failure
 
 
 def _call(wanted):
@@ -45,6 +48,28 @@ def _each(told):
 
 def _outcome(told):
     return {"output": json.loads(told.output), "confidence": told.confidence, "evidence": told.evidence}
+
+
+def _called(skills, args):
+    name, text, given = args["name"], json.dumps(args["input"]), args.get("budget")
+    if not hasattr(skills, "Budget"):
+        if given is not None:
+            raise _too_old("A budget for a called skill")
+        return _outcome(skills.call(name, text))
+    budget = None if given is None else skills.Budget(given["time_ms"], given["fuel"])
+    told = skills.call(name, text, budget)
+    return {**_outcome(told.outcome), "time_ms": told.time_ms, "fuel": told.fuel}
+
+
+def _forget(memory, args):
+    if not hasattr(memory, "forget"):
+        raise _too_old("memory.forget")
+    memory.forget(args["id"])
+
+
+def _too_old(what):
+    message = f'{what} needs contract 0.2; write contract = "0.2" in skill.toml and build again.'
+    return chimera_skill.Failure("permanent", "contract-too-old", message)
 
 
 def _item(told):
@@ -69,6 +94,7 @@ CALLS = {
     "mcp.read-resource": lambda mcp, a: mcp.read_resource(a["slot"], a["uri"]),
     "memory.remember": lambda memory, a: memory.remember(a["text"], json.dumps(a["metadata"])),
     "memory.recall": lambda memory, a: [_item(item) for item in memory.recall(a["query"], a["limit"])],
+    "memory.forget": _forget,
     "scratch.get": lambda scratch, a: _parsed(scratch.get(a["key"])),
     "scratch.put": lambda scratch, a: scratch.put(a["key"], json.dumps(a["value"])),
     "scratch.delete": lambda scratch, a: scratch.delete(a["key"]),
@@ -76,7 +102,7 @@ CALLS = {
     "trends.top": lambda trends, a: [
         {"topic": t.topic, "weight": t.weight, "count": t.count} for t in trends.top(a["window_seconds"], a["limit"])
     ],
-    "skills.call": lambda skills, a: _outcome(skills.call(a["name"], json.dumps(a["input"]))),
+    "skills.call": _called,
     "secrets.exists": lambda secrets, a: secrets.exists(a["name"]),
 }
 
@@ -100,9 +126,10 @@ class Runner:
     """The exported interface `runner`."""
 
     def run(self, task):
-        ctx = chimera_skill.Context(
-            _ask, {"id": task.id, "campaign": task.campaign, "time_left_ms": task.time_left_ms}
-        )
+        told = {"id": task.id, "campaign": task.campaign, "time_left_ms": task.time_left_ms}
+        if hasattr(task, "limits"):
+            told["limits"] = dict(vars(task.limits))
+        ctx = chimera_skill.Context(_ask, told)
         try:
             outcome = chimera_skill.run_task(skill.run, task.input, ctx)
             output = json.dumps(outcome.output, ensure_ascii=False, allow_nan=False)
@@ -116,4 +143,8 @@ class Runner:
 
 def _told(failure):
     kind = types.FailureKind[failure.kind.upper().replace("-", "_")]
-    return types.Failure(kind, str(failure.code)[:64], str(failure.message)[:2048], failure.retry_after_ms)
+    told = [kind, str(failure.code)[:64], str(failure.message)[:2048], failure.retry_after_ms]
+    if hasattr(types, "Limits"):
+        details = getattr(failure, "details", None)
+        told.append(None if details is None else json.dumps(details, default=str))
+    return types.Failure(*told)
