@@ -38,6 +38,19 @@ fn schemas_come_inline_from_files_or_from_the_component() {
 }
 
 #[test]
+fn a_judge_needs_no_schemas_and_may_still_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let judge = format!("{HEAD}world = \"judge\"\n");
+    let manifest = assemble_manifest(&judge, None, folder.path()).unwrap();
+    assert_eq!(manifest.io.output["properties"]["decision"]["enum"][3], "escalate");
+    assert_eq!(manifest.io.input["properties"]["evidence"]["items"]["type"], "string");
+    let own = format!("{judge}[io]\ninput = {{ type = \"object\" }}\n");
+    let manifest = assemble_manifest(&own, None, folder.path()).unwrap();
+    assert_eq!(manifest.io.input, json!({ "type": "object" }));
+    assert_eq!(manifest.io.output["required"][0], "decision");
+}
+
+#[test]
 fn everything_of_a_skill_toml_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let toml = format!(
