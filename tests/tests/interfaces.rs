@@ -175,6 +175,7 @@ async fn a_run_knows_its_limits_gives_a_callee_its_own_and_forgets() -> Result<(
     let declared = json!({ "time_s": 20, "fuel": 5_000_000_000_u64, "memory_mb": 64, "output_kb": 64, "mcp_calls": 8 });
     ensure!(limits == declared, "{limits:#}");
 
+    server.post("/api/v1/grants", &json!({ "skill": EXERCISER, "callee": "chimera/summarize" })).await?;
     let sentence = "The new tram line finally opened and the ride to the harbour takes ten minutes.";
     let within = |fuel: u64| json!({ "mode": "call-within", "key": "chimera/summarize", "texts": [sentence], "weights": [fuel] });
     let told = answer(&server, within(1_000_000_000)).await?;

@@ -36,11 +36,11 @@ impl Guest for Misbehave {
         ];
         let output = modes.into_iter().find(|(mode, _)| has(mode)).map_or_else(|| "{}".to_owned(), |(_, act)| act());
         let confidence = if has("nan-confidence") { f64::NAN } else { 0.9 };
-        if let Some(code) = output.strip_prefix("denied:") {
+        if let Some((code, message)) = output.strip_prefix("denied:").and_then(|told| told.split_once(':')) {
             return Err(Failure {
                 kind: chimera::skill::types::FailureKind::Denied,
                 code: code.to_owned(),
-                message: "passed on".to_owned(),
+                message: format!("passed on: {message}"),
                 retry_after_ms: None,
             });
         }
@@ -97,7 +97,7 @@ fn call(slot: &str, tool: &str) -> String {
     let call = mcp::Call { slot: slot.to_owned(), tool: tool.to_owned(), arguments: "{\"text\":\"spam\"}".to_owned() };
     match mcp::call_tool(&call) {
         Ok(answer) => format!("{{\"sent\":{:?}}}", answer.text),
-        Err(failure) => format!("denied:{}", failure.code),
+        Err(failure) => format!("denied:{}:{}", failure.code, failure.message),
     }
 }
 
