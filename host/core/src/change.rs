@@ -49,6 +49,20 @@ pub struct Change {
     pub writes: Vec<Write>,
     /// Appended to their chains in order.
     pub audit: Vec<AuditDraft>,
+    /// What must outlast a loss of power before it is answered.
+    pub durability: Durability,
+}
+
+/// How long a commit is waited for. Changes are kept in their order whatever it is: what a loss of power takes away is
+/// always the newest, and a change that was waited for brings all those before it along. The end of the process takes
+/// nothing away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Until it is on disk.
+    #[default]
+    Now,
+    /// Until others see it: for what nothing outside follows from, such as who works on what. Lost, it is done again.
+    WithNext,
 }
 
 impl Change {
@@ -72,7 +86,7 @@ impl Change {
         self.audit.push(draft);
     }
 
-    /// Adds everything of another change.
+    /// Adds everything of another change; its durability is the caller's to decide.
     pub fn extend(&mut self, other: Self) {
         self.guards.extend(other.guards);
         self.writes.extend(other.writes);

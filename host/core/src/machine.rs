@@ -18,7 +18,7 @@
 
 use crate::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
 use crate::audit::ReviewStatus;
-use crate::change::{Change, Context, Guard, Outbox, OutboxTopic, Write};
+use crate::change::{Change, Context, Durability, Guard, Outbox, OutboxTopic, Write};
 use crate::clock::Timestamp;
 use crate::effect::{Effect, EffectState};
 use crate::failure::{Failure, FailureKind, codes};
@@ -136,6 +136,17 @@ pub enum TaskEvent {
         /// Why.
         reason: String,
     },
+}
+
+impl TaskEvent {
+    /// Whether the event must be on disk before anybody goes on. On its way to a worker a task can always be sent again:
+    /// whatever a run does to the outside world is written down, and waited for, before it is done.
+    pub fn durability(&self) -> Durability {
+        match self {
+            Self::Enqueued | Self::Leased { .. } | Self::Heartbeat { .. } => Durability::WithNext,
+            _ => Durability::Now,
+        }
+    }
 }
 
 /// Why a lease ended without a report.

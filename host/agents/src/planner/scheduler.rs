@@ -198,8 +198,10 @@ impl Scheduler {
     ) -> Result<Tried, AgentError> {
         let task = self.task(id).await?;
         let cx = self.context(actor);
+        let durability = event.durability();
         let (next, mut change) = transition(&task, event, &cx)?;
         change.extend(extra.clone());
+        change.durability = durability;
         if next.state.is_final() {
             self.close_effect_questions(&next, &mut change, &cx).await?;
         }

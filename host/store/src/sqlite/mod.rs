@@ -19,6 +19,7 @@ use crate::error::{StoreError, closed};
 use crate::folder::{self, FolderLock};
 use crate::listen::{BroadcastListener, CAPACITY};
 use chain::Heads;
+use chimera_core::change::Durability;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
 use installed::Installed;
 use purge::Purge;
@@ -141,6 +142,7 @@ impl SqliteStore {
             running,
             heads: Heads::default(),
             purge: Purge::default(),
+            waits: Durability::Now,
             last_batch: 1,
         };
         tokio::spawn(writer.run());

@@ -14,7 +14,7 @@ use super::transport::{self, OutboxClaim};
 use super::writes::{self, Check};
 use crate::error::port_error;
 use crate::folder::FolderLock;
-use chimera_core::change::{Change, Committed, Outbox, Write};
+use chimera_core::change::{Change, Committed, Durability, Outbox, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::failpoint;
 use chimera_core::ids::TaskId;
@@ -66,6 +66,8 @@ pub(super) struct Writer {
     pub(super) installed: Arc<Installed>,
     pub(super) heads: Heads,
     pub(super) purge: Purge,
+    /// How long the connection waits when it commits.
+    pub(super) waits: Durability,
     pub(super) last_batch: usize,
 }
 
@@ -140,6 +142,7 @@ impl Writer {
     /// Closing the connection rolls back whatever is open on it; the next batch connects anew.
     async fn abandon(&mut self) {
         self.heads.forget();
+        self.waits = Durability::Now;
         // What was thrown away may be there again.
         self.purge = Purge::default();
         if let Some(db) = self.db.take() {
@@ -153,6 +156,15 @@ impl Writer {
             Some(db) => db,
             none => none.insert(SqliteConnection::connect_with(&self.options).await.map_err(port_error)?),
         };
+        let durability = if works.iter().all(|work| work.durability() == Durability::WithNext) {
+            Durability::WithNext
+        } else {
+            Durability::Now
+        };
+        if durability != self.waits {
+            wait(db, durability).await?;
+            self.waits = durability;
+        }
         let is_heard = self.notices.receiver_count() > 0;
         let mut batch = Batch::default();
         let mut has_changes = false;
@@ -183,6 +195,25 @@ impl Writer {
         }
         Ok(batch)
     }
+}
+
+impl Work {
+    /// Claims and the queue are hints that are lifted or filled anew at every start.
+    fn durability(&self) -> Durability {
+        match self {
+            Self::Commit(change) => change.durability,
+            _ => Durability::WithNext,
+        }
+    }
+}
+
+/// Has commits wait for the disk, or not. SQLite takes this while it reads the statement, so it must not be kept prepared.
+async fn wait(db: &mut SqliteConnection, durability: Durability) -> PortResult<()> {
+    let wish = match durability {
+        Durability::Now => "PRAGMA synchronous = FULL",
+        Durability::WithNext => "PRAGMA synchronous = NORMAL",
+    };
+    sqlx::raw_sql(wish).execute(db).await.map(drop).map_err(port_error)
 }
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use super::fixtures::*;
 use chimera_core::approval::ApprovalState;
 use chimera_core::audit;
-use chimera_core::change::{Change, Committed, Guard, OutboxTopic, Write};
+use chimera_core::change::{Change, Committed, Durability, Guard, OutboxTopic, Write};
 use chimera_core::effect::{EffectKey, EffectState};
 use chimera_core::ids::*;
 use chimera_core::ports::listen::Heard;
@@ -285,6 +285,7 @@ pub async fn a_long_change_is_kept_whole_or_not_at_all(store: Arc<dyn Truth>) {
         let key = if is_good { effect(LineageId::new(&SystemIds), 0) } else { effect(lineage, 0) };
         change.writes.insert(place.min(50), Write::PutEffect(key));
         change.audit(draft(None, "long"));
+        change.durability = if place % 3 == 0 { Durability::WithNext } else { Durability::Now };
         (agent, is_good, change)
     });
     let commits = changes.map(|(agent, is_good, change)| {
