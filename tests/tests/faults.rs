@@ -22,7 +22,7 @@ const FAILPOINTS: [&str; 12] = [
     "worker.before_report",
     "worker.after_report",
     "planner.before_plan_commit",
-    "relay.after_push",
+    "relay.before_push",
     "judge.before_verdict",
 ];
 

@@ -20,8 +20,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) enum Turn {
     /// Something was done: there may be more.
     Worked,
+    /// Something was done, and nothing was left when it was begun.
+    Drained,
     /// Nothing to do.
     Idle,
+}
+
+impl Turn {
+    /// Of a turn that was given so many things of at most so many.
+    pub(crate) fn of(given: usize, most: u32) -> Self {
+        match given {
+            0 => Self::Idle,
+            _ if given < most as usize => Self::Drained,
+            _ => Self::Worked,
+        }
+    }
 }
 
 /// Runs `turn` until `cancel`: again at once while it works, else when woken or after `poll`.
@@ -48,7 +61,8 @@ pub(crate) async fn run<F, Fut>(
                 tokio::task::yield_now().await;
                 continue;
             }
-            Ok(Ok(Turn::Idle)) => {
+            // What came while it was done has woken it already.
+            Ok(Ok(Turn::Drained | Turn::Idle)) => {
                 pause = FIRST_PAUSE;
                 tokio::select! {
                     () = cancel.cancelled() => return,

@@ -25,7 +25,7 @@ use chimera_core::task::{Outcome, Task, Usage};
 use chimera_index::LexicalIndex;
 use chimera_registry::{FolderBlobs, Registry};
 use chimera_sandbox::{Sandbox, SandboxConfig};
-use chimera_store::{SqliteOptions, SqliteStore};
+use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -191,7 +191,7 @@ impl House {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
         let index = Arc::new(LexicalIndex::new());
         let truth: Arc<dyn Truth> = Arc::new(store.clone());
-        let queue: Arc<dyn Queue> = Arc::new(store.clone());
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new());
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
         let sandbox = Sandbox::new(SandboxConfig { max_concurrent: 2, ..SandboxConfig::default() }).expect("a sandbox");
         let blobs = Arc::new(FolderBlobs::open(folder.path().join("blobs")).expect("blobs"));

@@ -22,7 +22,7 @@ use chimera_core::task::{Task, TaskState};
 use chimera_index::{LexicalIndex, LexicalMemory};
 use chimera_registry::{FolderBlobs, Registry, embed_manifest};
 use chimera_sandbox::{Sandbox, SandboxConfig};
-use chimera_store::{SqliteOptions, SqliteStore};
+use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::path::Path;
@@ -149,7 +149,7 @@ impl House {
 
     async fn swarm(&self, workers: usize) -> SwarmHandle {
         let truth: Arc<dyn Truth> = Arc::new(self.store.clone());
-        let queue: Arc<dyn Queue> = Arc::new(self.store.clone());
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new());
         let skill_index: Arc<dyn SkillIndex> = self.index.clone();
         Swarm::start(SwarmDeps {
             truth,

@@ -83,6 +83,19 @@ pub struct ApprovalFilter {
     pub due_before: Option<Timestamp>,
 }
 
+/// A task that waits for a worker: what a queue needs of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingTask {
+    /// The task.
+    pub task: TaskId,
+    /// Its shard.
+    pub planner_id: String,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
 /// What listeners are told after each commit; hints only, the truth is read again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Notice {
@@ -124,6 +137,8 @@ pub trait Truth: Send + Sync {
     async fn task(&self, id: TaskId) -> Result<Option<Task>, PortError>;
     /// Tasks, newest first.
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, PortError>;
+    /// Tasks that wait for a worker (`queued`), oldest first, from `after` (exclusive), at most `limit`.
+    async fn queued(&self, after: Option<&WaitingTask>, limit: u32) -> Result<Vec<WaitingTask>, PortError>;
     /// What a task has to do.
     async fn spec(&self, id: SpecId) -> Result<Option<TaskSpec>, PortError>;
     /// Running tasks whose lease ran out before `now`.

@@ -59,17 +59,22 @@ pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
 
 /// Like [`check`], if it is so little work that it may be done on a thread that others wait for; else none.
 pub fn check_in_passing(schema: &Value, value: &Value) -> Option<Result<(), String>> {
-    if !is_smaller(schema, LIGHT_SCHEMA) || !is_smaller(value, LIGHT_VALUE) || is_deeper_than(value, MAX_DEPTH) {
-        return None;
-    }
-    match budget::check(schema) {
-        Err(why) => Some(Err(unusable(why))),
-        Ok(Patterns::None) if meter::is_light(schema, value) => {
-            let built = build(schema, Patterns::None).map_err(unusable);
-            Some(built.and_then(|(validator, _)| tell(&validator, value)))
+    is_light(schema, value).then(|| {
+        let built = budget::check(schema).and_then(|patterns| build(schema, patterns)).map_err(unusable);
+        built.and_then(|(validator, _)| tell(&validator, value))
+    })
+}
+
+/// Is it so little work to hold this value against this schema that it may be done on a thread that others wait for?
+pub fn is_light(schema: &Value, value: &Value) -> bool {
+    is_smaller(schema, LIGHT_SCHEMA)
+        && is_smaller(value, LIGHT_VALUE)
+        && !is_deeper_than(value, MAX_DEPTH)
+        && match budget::check(schema) {
+            Err(_) => true,
+            Ok(Patterns::None) => meter::is_light(schema, value),
+            Ok(Patterns::Some) => false,
         }
-        Ok(_) => None,
-    }
 }
 
 fn unusable(why: String) -> String {

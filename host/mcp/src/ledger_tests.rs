@@ -100,6 +100,9 @@ impl Truth for MemoryTruth {
     async fn tasks(&self, _: &TaskFilter) -> Result<Vec<chimera_core::task::Task>, PortError> {
         unused()
     }
+    async fn queued(&self, _: Option<&WaitingTask>, _: u32) -> Result<Vec<WaitingTask>, PortError> {
+        unused()
+    }
     async fn spec(&self, _: chimera_core::ids::SpecId) -> Result<Option<chimera_core::task::TaskSpec>, PortError> {
         unused()
     }

@@ -16,7 +16,7 @@ use chimera_index::{LexicalIndex, LexicalMemory};
 use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
 use chimera_registry::{FolderBlobs, Registry};
 use chimera_sandbox::{Compiler, Sandbox, SandboxConfig, SandboxError};
-use chimera_store::{SqliteOptions, SqliteStore, StoreError};
+use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl Platform {
         let executable = crate::executable::this_program().map_err(StartError::NoExecutable)?;
         let catalog = server_catalog(&config, &executable, data_dir)?;
         let truth: Arc<dyn Truth> = Arc::new(store.clone());
-        let queue: Arc<dyn Queue> = Arc::new(store.clone());
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
         let blobs: Arc<dyn Blobs> = Arc::new(

@@ -1,5 +1,5 @@
 //! The truth in SQL, and the queue: what core's [`Truth`](chimera_core::ports::Truth) and
-//! [`Queue`](chimera_core::ports::Queue) say, durable.
+//! [`Queue`](chimera_core::ports::Queue) say.
 //!
 //! This crate decides nothing: it applies a [`Change`](chimera_core::change::Change) whole or not at all, and reads
 //! nouns back as they were written. Opened by the binary; called by everything that reads or changes the truth.
@@ -10,7 +10,9 @@
 mod error;
 mod folder;
 mod listen;
+mod memory_queue;
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use memory_queue::MemoryQueue;
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -26,6 +26,8 @@ use validator::Case;
 
 /// A verdict never takes longer; one that would is a human's.
 pub const VERDICT_CAP: Duration = Duration::from_secs(3);
+/// How many reported tasks one turn takes.
+const BATCH: u32 = 64;
 /// How many tasks are judged at once.
 const AT_ONCE: usize = 32;
 
@@ -57,7 +59,7 @@ impl Judge {
     /// # Errors
     /// `Unavailable` when the truth cannot be asked; a single task's trouble is logged and tried again.
     pub(crate) async fn turn(&self) -> Result<Turn, AgentError> {
-        let rows = self.scheduler.claim(OutboxTopic::Judge, 64).await?;
+        let rows = self.scheduler.claim(OutboxTopic::Judge, BATCH).await?;
         if rows.is_empty() {
             return Ok(Turn::Idle);
         }
@@ -76,7 +78,7 @@ impl Judge {
             );
         }
         runner::all(jobs, AT_ONCE).await;
-        Ok(Turn::Worked)
+        Ok(Turn::of(rows.len(), BATCH))
     }
 
     /// Judges what is waiting now; for tests and for a host that runs without loops.
@@ -84,7 +86,7 @@ impl Judge {
     /// # Errors
     /// `Unavailable`.
     pub async fn judge_all(&self) -> Result<(), AgentError> {
-        while self.turn().await? == Turn::Worked {}
+        while self.turn().await? != Turn::Idle {}
         Ok(())
     }
 
@@ -101,7 +103,7 @@ impl Judge {
         let id = task.id;
         let case = Case::read(&self.scheduler, task, spec).await?;
         let left = VERDICT_CAP.saturating_sub(started.elapsed());
-        let mut verdict = validator::decide_apart(case, left).await;
+        let mut verdict = validator::decide_soon(case, left).await;
         verdict.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         failpoint::hit("judge.before_verdict");
         let event = TaskEvent::Judged { verdict };
@@ -140,7 +142,7 @@ impl Judge {
         outcome.confidence = confidence.map_or(outcome.confidence, |given| given.min(outcome.confidence));
         let spec = self.scheduler.spec_of(&task).await?;
         let case = Case::read(&self.scheduler, task, spec).await?;
-        let verdict = validator::decide_apart(case, VERDICT_CAP).await;
+        let verdict = validator::decide_soon(case, VERDICT_CAP).await;
         let failed: Vec<String> = verdict
             .checks
             .iter()

@@ -14,17 +14,24 @@ use chimera_core::failure::codes;
 use chimera_core::ids::{AgentId, TaskId};
 use chimera_core::machine::{LeaseEnd, TaskEvent};
 use chimera_core::ports::listen::Heard;
-use chimera_core::ports::{Notice, TaskFilter};
+use chimera_core::ports::{Notice, TaskFilter, WaitingTask};
 use chimera_core::task::{Task, TaskState};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// For how long a row is claimed: a process that dies with it lets it go after that.
 const CLAIM: Duration = Duration::from_secs(30);
+/// How many rows one turn of the planner, and one of the replanner, takes.
+const PLAN_BATCH: u32 = 4;
+const REPLAN_BATCH: u32 = 16;
 /// How many rows one turn of the relay takes.
 const RELAY_BATCH: u32 = 128;
+/// How many waiting tasks are read at once, and how often in one turn.
+const REDRIVE_PAGE: u32 = 1000;
+const REDRIVE_PAGES: u32 = 10;
 /// How many things are done at once within a turn; the store joins their commits into few.
 const AT_ONCE: usize = 32;
 
@@ -78,13 +85,13 @@ impl Scheduler {
     /// # Errors
     /// `Unavailable` when the truth cannot be asked; a single campaign's trouble is logged and tried again.
     pub(crate) async fn plan_turn(&self) -> Result<Turn, AgentError> {
-        let rows = self.claim(OutboxTopic::Plan, 4).await?;
+        let rows = self.claim(OutboxTopic::Plan, PLAN_BATCH).await?;
         for row in &rows {
             if let Err(error) = self.plan_row(row).await {
                 log_row("plan", row, &error);
             }
         }
-        Ok(turn(&rows))
+        Ok(Turn::of(rows.len(), PLAN_BATCH))
     }
 
     async fn plan_row(&self, row: &Outbox) -> Result<(), AgentError> {
@@ -111,7 +118,7 @@ impl Scheduler {
     /// # Errors
     /// As [`Scheduler::plan_turn`].
     pub(crate) async fn replan_turn(&self) -> Result<Turn, AgentError> {
-        let rows = self.claim(OutboxTopic::Replan, 16).await?;
+        let rows = self.claim(OutboxTopic::Replan, REPLAN_BATCH).await?;
         for row in &rows {
             match self.replan(row).await {
                 Err(error) if error.kind() == AgentErrorKind::NotFound => self.drop_row(row).await?,
@@ -119,7 +126,7 @@ impl Scheduler {
                 Ok(()) => {}
             }
         }
-        Ok(turn(&rows))
+        Ok(Turn::of(rows.len(), REPLAN_BATCH))
     }
 
     /// One turn of the relay: ready tasks go to the queue.
@@ -145,29 +152,35 @@ impl Scheduler {
                 _ => obsolete.push(row),
             }
         }
-        self.push(ready.iter().map(|(_, task)| task)).await?;
-        failpoint::hit("relay.after_push");
-        self.wakes().queue.notify_waiters();
         let mut settling = Vec::new();
         let obsolete = obsolete.into_iter().map(|row| (row, None));
         for (row, task) in ready.iter().map(|(row, task)| (*row, Some(task))).chain(obsolete) {
             settling.push(
                 async move {
-                    if let Err(error) = self.settle_relayed(row, task).await {
-                        log_row("relay", row, &error);
+                    match self.settle_relayed(row, task).await {
+                        Ok(()) => task,
+                        Err(error) => {
+                            log_row("relay", row, &error);
+                            None
+                        }
                     }
                 }
                 .boxed(),
             );
         }
-        runner::all(settling, AT_ONCE).await;
-        Ok(Turn::Worked)
+        // Written first: a worker that is faster than the row would make it stale. What is lost in between is found by
+        // whoever fills the queue again.
+        let settled = runner::all(settling, AT_ONCE).await;
+        failpoint::hit("relay.before_push");
+        self.push(settled.into_iter().flatten()).await?;
+        self.wakes().queue.notify_waiters();
+        Ok(Turn::of(rows.len(), RELAY_BATCH))
     }
 
     async fn settle_relayed(&self, row: &Outbox, task: Option<&Task>) -> Result<(), AgentError> {
         if let Some(task) = task.filter(|task| task.state == TaskState::Pending) {
             match self.apply_with(task.id, TaskEvent::Enqueued, &done_with(row.id), Actor::System).await {
-                // A worker may have been faster than this row: then there is nothing left to mark.
+                // Somebody else may have been faster than this row: then there is nothing left to mark.
                 Err(error) if error.kind() == AgentErrorKind::Conflict => {}
                 other => return other.map(|_| ()),
             }
@@ -180,12 +193,16 @@ impl Scheduler {
     }
 
     async fn push<'t>(&self, tasks: impl Iterator<Item = &'t Task>) -> Result<(), AgentError> {
-        let mut by_shard: BTreeMap<String, Vec<(TaskId, u8)>> = BTreeMap::new();
-        for task in tasks {
-            by_shard.entry(task.planner_id.clone()).or_default().push((task.id, task.priority));
+        self.push_each(tasks.map(|task| (task.planner_id.as_str(), task.id, task.priority))).await
+    }
+
+    async fn push_each<'t>(&self, tasks: impl Iterator<Item = (&'t str, TaskId, u8)>) -> Result<(), AgentError> {
+        let mut by_shard: BTreeMap<&str, Vec<(TaskId, u8)>> = BTreeMap::new();
+        for (planner_id, task, priority) in tasks {
+            by_shard.entry(planner_id).or_default().push((task, priority));
         }
         for (planner_id, tasks) in by_shard {
-            self.queue().push(&planner_id, &tasks, self.clock().now()).await?;
+            self.queue().push(planner_id, &tasks, self.clock().now()).await?;
         }
         Ok(())
     }
@@ -224,18 +241,32 @@ impl Scheduler {
         self.apply_with(task.id, event, &extra, Actor::System).await.map(|_| ())
     }
 
-    /// Puts every task that is queued in the truth on the queue again: idempotent, and what makes losing a queue harmless.
+    /// Puts tasks that are queued in the truth on the queue again, going on where the last turn stopped: idempotent, and
+    /// what makes losing a queue harmless.
     ///
     /// # Errors
     /// `Unavailable`.
     pub(crate) async fn redrive_turn(&self) -> Result<Turn, AgentError> {
-        let filter = TaskFilter { states: vec![TaskState::Queued], ..TaskFilter::default() };
-        let queued = self.truth().tasks(&filter).await?;
-        if !queued.is_empty() {
-            self.push(queued.iter()).await?;
+        let mut last = self.inner.redriven.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for _ in 0..REDRIVE_PAGES {
+            last = self.redrive_page(last.as_ref()).await?;
+            if last.is_none() {
+                break;
+            }
+        }
+        *self.inner.redriven.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(Turn::Idle)
+    }
+
+    /// Puts a page of them on the queue; its last one, if there may be more.
+    async fn redrive_page(&self, after: Option<&WaitingTask>) -> Result<Option<WaitingTask>, AgentError> {
+        let mut waiting = self.truth().queued(after, REDRIVE_PAGE).await?;
+        if !waiting.is_empty() {
+            self.push_each(waiting.iter().map(|task| (task.planner_id.as_str(), task.task, task.priority))).await?;
             self.wakes().queue.notify_waiters();
         }
-        Ok(Turn::Idle)
+        let may_be_more = waiting.len() >= REDRIVE_PAGE as usize;
+        Ok(waiting.pop().filter(|_| may_be_more))
     }
 
     /// Puts right what a killed process left: lifts claims, ends the leases of this host's own workers (each counts as a
@@ -248,7 +279,11 @@ impl Scheduler {
         self.truth().release_outbox_claims().await?;
         self.queue().release_claims().await?;
         self.end_leases(local_workers, LeaseEnd::HostRestarted).await?;
-        self.redrive_turn().await.map(|_| ())
+        let mut last = self.redrive_page(None).await?;
+        while last.is_some() {
+            last = self.redrive_page(last.as_ref()).await?;
+        }
+        Ok(())
     }
 
     /// Gives back what this host's own workers held when they were told to stop: that is nobody's fault and counts
@@ -284,10 +319,6 @@ impl Scheduler {
         }
         Ok(())
     }
-}
-
-fn turn(rows: &[Outbox]) -> Turn {
-    if rows.is_empty() { Turn::Idle } else { Turn::Worked }
 }
 
 fn log_row(what: &str, row: &Outbox, error: &AgentError) {

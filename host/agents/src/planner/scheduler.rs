@@ -16,7 +16,7 @@ use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::{AgentId, ApprovalId, CampaignId, IdSource, LineageId, OutboxId, StepId, TaskId};
 use chimera_core::machine::{TaskEvent, transition};
 use chimera_core::plan::{Plan, Question, Step, StepState};
-use chimera_core::ports::{ApprovalFilter, Queue, Truth};
+use chimera_core::ports::{ApprovalFilter, Queue, Truth, WaitingTask};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Task, TaskState};
 use chimera_core::text::printable;
@@ -55,6 +55,8 @@ pub struct Scheduler {
 pub(super) struct Inner {
     pub(super) deps: SchedulerDeps,
     pub(super) wakes: Wakes,
+    /// Up to where the queue was filled from the truth; none when it is to be begun anew.
+    pub(super) redriven: Mutex<Option<WaitingTask>>,
     lease_waiters: Mutex<HashMap<TaskId, Vec<oneshot::Sender<AgentId>>>>,
     /// `assign` looks whether a task exists before it writes it; two at once with one id must not both find nothing.
     pub(super) assigning: Vec<tokio::sync::Mutex<()>>,
@@ -81,7 +83,13 @@ impl Scheduler {
     /// A scheduler; it does nothing by itself until its loops are started.
     pub fn new(deps: SchedulerDeps) -> Self {
         let assigning = (0..64).map(|_| tokio::sync::Mutex::new(())).collect();
-        let inner = Inner { deps, wakes: Wakes::default(), lease_waiters: Mutex::new(HashMap::new()), assigning };
+        let inner = Inner {
+            deps,
+            wakes: Wakes::default(),
+            redriven: Mutex::default(),
+            lease_waiters: Mutex::default(),
+            assigning,
+        };
         Self { inner: Arc::new(inner) }
     }
 

@@ -111,7 +111,7 @@ impl Pool {
                 () = self.inner.stop.cancelled() => break,
                 turn = self.turn() => match turn {
                     Ok(Turn::Worked) => { pause = Duration::from_millis(50); continue }
-                    Ok(Turn::Idle) => { pause = Duration::from_millis(50); Duration::from_millis(250) }
+                    Ok(Turn::Drained | Turn::Idle) => { pause = Duration::from_millis(50); Duration::from_millis(250) }
                     Err(error) => {
                         tracing::warn!(%error, "the workers cannot take tasks; trying again");
                         pause = (pause * 2).min(Duration::from_secs(5));
@@ -136,9 +136,7 @@ impl Pool {
         }
         let limit = u32::try_from(idle).unwrap_or(u32::MAX).min(64);
         let items = self.inner.scheduler.claim_queue(limit).await?;
-        if items.is_empty() {
-            return Ok(Turn::Idle);
-        }
+        let turn = Turn::of(items.len(), limit);
         for item in items {
             let worker = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             // Claimed only as many as are free, and only this loop takes them: there is one.
@@ -146,7 +144,7 @@ impl Pool {
             let busy = Busy { pool: self.clone(), worker };
             self.inner.runs.spawn(async move { busy.serve(item).await });
         }
-        Ok(Turn::Worked)
+        Ok(turn)
     }
 }
 

@@ -275,7 +275,7 @@ async fn check_output(
 /// The judge decides from the same values in a moment, by the same function.
 async fn will_escalate(scheduler: &Scheduler, task: &Task, spec: &TaskSpec) -> Result<bool, AgentError> {
     let case = Case::read(scheduler, task.clone(), spec.clone()).await?;
-    Ok(validator::decide_apart(case, VERDICT_CAP).await.decision == Decision::Escalate)
+    Ok(validator::decide_soon(case, VERDICT_CAP).await.decision == Decision::Escalate)
 }
 
 /// The failure that an error code from outside means. `security` and `poison` are the host's alone to say.

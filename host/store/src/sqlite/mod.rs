@@ -7,8 +7,8 @@ mod chain;
 mod guards;
 mod installed;
 mod purge;
-mod queue;
 mod reads;
+mod recent;
 mod rows;
 mod script;
 mod transport;
@@ -23,6 +23,7 @@ use chimera_core::change::Durability;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
 use installed::Installed;
 use purge::Purge;
+use recent::Recent;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
@@ -91,6 +92,7 @@ struct Shared {
     open: Mutex<Option<Open>>,
     writer_runs: watch::Receiver<()>,
     installed: Arc<Installed>,
+    recent: Arc<Recent>,
 }
 
 #[derive(Clone)]
@@ -130,8 +132,10 @@ impl SqliteStore {
         let (notices, _) = broadcast::channel(CAPACITY);
         let (running, writer_runs) = watch::channel(());
         let installed = Arc::new(Installed::default());
+        let recent = Arc::new(Recent::default());
         let writer = Writer {
             installed: installed.clone(),
+            recent: recent.clone(),
             options: connect,
             db: Some(db),
             jobs: waiting,
@@ -147,7 +151,7 @@ impl SqliteStore {
         };
         tokio::spawn(writer.run());
         let open = Mutex::new(Some(Open { jobs, notices, _lock: lock }));
-        Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs, installed }) })
+        Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs, installed, recent }) })
     }
 
     /// Commits what was accepted, closes the database and gives the data folder free. Later calls are answered with

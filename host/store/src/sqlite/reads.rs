@@ -20,7 +20,7 @@ use chimera_core::effect::Effect;
 use chimera_core::grant::Grant;
 use chimera_core::ids::{AgentId, ApprovalId, CampaignId, EffectId, GrantId, LineageId, SpecId, TaskId};
 use chimera_core::journal::JournalEntry;
-use chimera_core::ports::{ApprovalFilter, Notice, PortError, TaskFilter, Truth, listen};
+use chimera_core::ports::{ApprovalFilter, Notice, PortError, TaskFilter, Truth, WaitingTask, listen};
 use chimera_core::records::{Agent, ApiToken, MemoryItem, ScratchItem, TrendTop};
 use chimera_core::route::Route;
 use chimera_core::skill::{SkillName, SkillVersion};
@@ -92,6 +92,9 @@ impl Truth for SqliteStore {
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, PortError> {
+        if let Some(task) = self.shared.recent.task(id) {
+            return Ok(Some(task));
+        }
         self.by_id("tasks", "SELECT id, body FROM tasks WHERE id = ?", id).await
     }
 
@@ -106,7 +109,30 @@ impl Truth for SqliteStore {
         nouns("tasks", self.reader(), sql.build_query_as()).await
     }
 
+    async fn queued(&self, after: Option<&WaitingTask>, limit: u32) -> Result<Vec<WaitingTask>, PortError> {
+        let (since, last) =
+            after.map_or((i64::MIN, String::new()), |after| (after.created_at.as_millis(), after.task.to_string()));
+        let rows: Vec<(String, String, u8, i64)> = query_as(
+            "SELECT id, planner_id, priority, created_at FROM tasks
+             WHERE status = 'queued' AND (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?",
+        )
+        .bind(since)
+        .bind(last)
+        .bind(limit.min(MAX_LISTED))
+        .fetch_all(self.reader())
+        .await
+        .map_err(port_error)?;
+        let waiting = |(id, planner_id, priority, created_at): (String, String, u8, i64)| {
+            let task = id.parse().map_err(|error| corrupt("tasks", &id, error))?;
+            Ok(WaitingTask { task, planner_id, priority, created_at: Timestamp::from_millis(created_at) })
+        };
+        rows.into_iter().map(waiting).collect()
+    }
+
     async fn spec(&self, id: SpecId) -> Result<Option<TaskSpec>, PortError> {
+        if let Some(spec) = self.shared.recent.spec(id) {
+            return Ok(Some(spec));
+        }
         self.by_id("task_specs", "SELECT id, body FROM task_specs WHERE id = ?", id).await
     }
 

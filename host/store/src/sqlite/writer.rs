@@ -8,6 +8,7 @@ use super::chain::{Appended, Heads};
 use super::guards;
 use super::installed::Installed;
 use super::purge::Purge;
+use super::recent::Recent;
 use super::rows::PortResult;
 use super::script::{Control, Frame, Script};
 use super::transport::{self, OutboxClaim};
@@ -15,10 +16,8 @@ use super::writes::{self, Check};
 use crate::error::port_error;
 use crate::folder::FolderLock;
 use chimera_core::change::{Change, Committed, Durability, Outbox, Write};
-use chimera_core::clock::Timestamp;
 use chimera_core::failpoint;
-use chimera_core::ids::TaskId;
-use chimera_core::ports::{Notice, PortError, PortErrorKind, Queued};
+use chimera_core::ports::{Notice, PortError, PortErrorKind};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use std::sync::Arc;
@@ -37,17 +36,12 @@ pub(super) enum Work {
     Commit(Change),
     ClaimOutbox(OutboxClaim),
     ReleaseOutboxClaims,
-    Push { planner_id: String, tasks: Vec<(TaskId, u8)>, now: Timestamp },
-    Claim { planner_id: String, limit: u32, now: Timestamp, visible_again: Timestamp },
-    Ack { planner_id: String, receipt: String },
-    ReleaseQueueClaims,
 }
 
 /// What came of it.
 pub(super) enum Answer {
     Committed(Committed),
     Outbox(Vec<Outbox>),
-    Queued(Vec<Queued>),
     Done,
 }
 
@@ -64,6 +58,7 @@ pub(super) struct Writer {
     /// Dropped at the very end: whoever closes the store waits for it.
     pub(super) running: watch::Sender<()>,
     pub(super) installed: Arc<Installed>,
+    pub(super) recent: Arc<Recent>,
     pub(super) heads: Heads,
     pub(super) purge: Purge,
     /// How long the connection waits when it commits.
@@ -189,8 +184,13 @@ impl Writer {
         }
         self.heads.commit();
         for (work, answer) in works.iter().zip(&batch.answers) {
-            if let (Work::Commit(change), Ok(Answer::Committed(Committed::Applied))) = (work, answer) {
-                self.installed.written(&change.writes);
+            match (work, answer) {
+                (Work::Commit(change), Ok(Answer::Committed(Committed::Applied))) => {
+                    self.installed.written(&change.writes);
+                    self.recent.written(&change.writes);
+                }
+                (_, Ok(Answer::Committed(Committed::Stale(guard)))) => self.recent.stale(guard),
+                _ => {}
             }
         }
         Ok(batch)
@@ -198,7 +198,7 @@ impl Writer {
 }
 
 impl Work {
-    /// Claims and the queue are hints that are lifted or filled anew at every start.
+    /// Claims are hints that are lifted at every start.
     fn durability(&self) -> Durability {
         match self {
             Self::Commit(change) => change.durability,
@@ -250,7 +250,6 @@ impl JobTurn<'_> {
                 Ok(()) => transport::claimed_outbox(&ran.done).map(Answer::Outbox),
                 Err(error) => Err(error),
             },
-            Work::Claim { .. } => transport::claimed(&ran.done).map(Answer::Queued),
             _ => Ok(Answer::Done),
         })
     }
@@ -318,12 +317,6 @@ fn add(script: &mut Script, work: &Work) -> PortResult<()> {
         Work::Commit(_) => {}
         Work::ClaimOutbox(claim) => transport::claim_outbox(script, claim),
         Work::ReleaseOutboxClaims => transport::release_outbox_claims(script),
-        Work::Push { planner_id, tasks, now } => transport::push(script, planner_id, tasks, *now),
-        Work::Claim { planner_id, limit, now, visible_again } => {
-            transport::claim(script, planner_id, *limit, *now, *visible_again);
-        }
-        Work::Ack { planner_id, receipt } => transport::ack(script, planner_id, receipt)?,
-        Work::ReleaseQueueClaims => transport::release_claims(script),
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ macro_rules! truth_contract {
             reads::putting_again_replaces,
             reads::runs_of_a_version_on_trial_are_counted_and_no_others,
             reads::tasks_are_filtered_and_newest_first,
+            reads::waiting_tasks_come_oldest_first_page_by_page,
+            reads::a_refused_change_is_not_read,
             reads::campaigns_are_filtered_and_newest_first,
             reads::approvals_are_filtered_and_oldest_first,
             reads::leases_and_retries_come_due,

@@ -6,11 +6,11 @@ use chimera_core::campaign::CampaignState;
 use chimera_core::change::{Committed, Guard, OutboxTopic, Write};
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::*;
-use chimera_core::ports::{ApprovalFilter, PortErrorKind, TaskFilter, ToolAnswer, Truth};
+use chimera_core::ports::{ApprovalFilter, PortErrorKind, TaskFilter, ToolAnswer, Truth, WaitingTask};
 use chimera_core::records::{MemoryItem, ScratchItem, TokenScope, TrendItem};
 use chimera_core::route::{Route, RunMark};
 use chimera_core::skill::SkillState;
-use chimera_core::task::{Lease, Outcome, TaskState, Usage};
+use chimera_core::task::{Lease, Outcome, Task, TaskState, Usage};
 use chimera_core::verdict::{Check, CheckResult, Decision, Verdict};
 use serde_json::json;
 use std::sync::Arc;
@@ -396,6 +396,54 @@ pub async fn scratch_has_room_for_so_much(store: Arc<dyn Truth>) {
     assert!(put(item(other, "a", half)).await && put(item(other, "b", half)).await);
     assert!(!put(item(other, "c", 1000)).await);
     assert!(put(item(other, "b", half - 1000)).await && put(item(other, "c", 1000)).await);
+}
+
+pub async fn waiting_tasks_come_oldest_first_page_by_page(store: Arc<dyn Truth>) {
+    let mut expected = Vec::new();
+    for number in 0..7_i64 {
+        let (spec, mut task) = task();
+        // Two are of the same moment; the last one does not wait any more.
+        task.created_at = at(100 - number / 2);
+        task.priority = u8::try_from(number).unwrap();
+        task.state = if number == 6 { TaskState::Approved } else { TaskState::Queued };
+        let _ = store.commit(creation(&spec, &task)).await.unwrap();
+        if task.state == TaskState::Queued {
+            let Task { id, planner_id, priority, created_at, .. } = task;
+            expected.push(WaitingTask { task: id, planner_id, priority, created_at });
+        }
+    }
+    expected.sort_by_key(|waiting| (waiting.created_at, waiting.task));
+    let (mut found, mut last) = (Vec::new(), None);
+    loop {
+        let page = store.queued(last.as_ref(), 4).await.unwrap();
+        assert!(page.len() <= 4);
+        last = page.last().cloned();
+        if last.is_none() {
+            break;
+        }
+        found.extend(page);
+    }
+    assert_eq!(found, expected);
+}
+
+pub async fn a_refused_change_is_not_read(store: Arc<dyn Truth>) {
+    let (spec, task) = task();
+    let _ = store.commit(creation(&spec, &task)).await.unwrap();
+    let moved = Task { state: TaskState::Queued, rev: task.rev + 1, ..task.clone() };
+    let mut stale = writes([Write::PutTask(moved.clone())]);
+    stale.guard(Guard::TaskRev(task.id, task.rev + 7));
+    assert!(matches!(store.commit(stale).await.unwrap(), Committed::Stale(_)));
+    assert_eq!(store.task(task.id).await.unwrap(), Some(task.clone()));
+    let lineage = LineageId::new(&SystemIds);
+    let failing = writes([
+        Write::PutTask(moved.clone()),
+        Write::PutEffect(effect(lineage, 0)),
+        Write::PutEffect(effect(lineage, 0)),
+    ]);
+    assert_eq!(store.commit(failing).await.unwrap_err().kind, PortErrorKind::Permanent);
+    assert_eq!(store.task(task.id).await.unwrap(), Some(task));
+    let _ = store.commit(writes([Write::PutTask(moved.clone())])).await.unwrap();
+    assert_eq!(store.task(moved.id).await.unwrap(), Some(moved));
 }
 
 pub async fn hostile_text_is_only_text(store: Arc<dyn Truth>) {

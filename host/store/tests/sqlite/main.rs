@@ -8,7 +8,7 @@ mod model;
 mod own;
 
 use chimera_core::ports::{Queue, Truth};
-use chimera_store::{SqliteOptions, SqliteStore};
+use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -24,9 +24,8 @@ async fn open_truth() -> (Arc<dyn Truth>, TempDir) {
     (Arc::new(store), guard)
 }
 
-async fn open_queue() -> (Arc<dyn Queue>, TempDir) {
-    let (store, guard) = open().await;
-    (Arc::new(store), guard)
+async fn open_queue() -> (Arc<dyn Queue>, ()) {
+    (Arc::new(MemoryQueue::new()), ())
 }
 
 truth_contract!(crate::open_truth);
