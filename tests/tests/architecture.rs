@@ -14,10 +14,11 @@ const ROWS: [&[&str]; 5] = [
 ];
 
 /// Libraries that only one crate may use.
-const OWNERS: [(&str, &str); 6] = [
+const OWNERS: [(&str, &str); 7] = [
     ("wasmtime", "chimera-sandbox"),
     ("wasmtime-wasi", "chimera-sandbox"),
     ("sqlx", "chimera-store"),
+    ("rusqlite", "chimera-store"),
     ("redis", "chimera-store"),
     ("weaviate-community", "chimera-index"),
     ("rmcp", "chimera-mcp"),

@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use hostile::health::Health;
 use hostile::{Attack, Expected, attacks, bombs, build};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -306,6 +307,9 @@ async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
     Ok(())
 }
 
+/// More large components than can be compiled in one round.
+const LARGE_ONES: usize = 24;
+
 /// The sandbox's tick: how often a guest that computes gives way.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -324,26 +328,38 @@ async fn timings(server: &Server, number: usize) -> Result<Vec<Duration>> {
 }
 
 /// One guest computes all the time.
-async fn spin(server: &Server, over: &AtomicBool) -> Result<()> {
+async fn spin(server: Arc<Server>, over: Arc<AtomicBool>) -> Result<()> {
     while !over.load(Ordering::SeqCst) {
-        let task = run_task(server, "hostile/time-spin", json!({})).await?;
+        let task = run_task(&server, "hostile/time-spin", json!({})).await?;
         ensure!(task["failure"]["code"] == "deadline-exceeded", "{task:#}");
     }
     Ok(())
 }
 
-/// One large component after another is compiled; ends with one of them.
-async fn compile(server: &Server, over: &AtomicBool, first: usize) -> Result<usize> {
-    let mut number = first;
-    while !over.load(Ordering::SeqCst) {
+/// One large component after another is compiled; ends with one of them. How many there were.
+async fn compile(server: Arc<Server>, over: Arc<AtomicBool>, components: Vec<Vec<u8>>) -> Result<usize> {
+    let mut compiled = 0;
+    for bytes in components {
+        let (status, answer) = server.offer(bytes).await?;
+        ensure!(status == 201, "{status} {answer:#}");
+        compiled += 1;
+        if over.load(Ordering::SeqCst) {
+            return Ok(compiled);
+        }
+    }
+    anyhow::bail!("all {compiled} were compiled before the time was over: make more")
+}
+
+/// Large components, each another one. Made beforehand, because the machine is not to be busy with anything else then.
+fn large_components(round: usize) -> Result<Vec<Vec<u8>>> {
+    let made = (0..LARGE_ONES).map(|number| {
+        let number = round * LARGE_ONES + number;
         let mut bytes = bombs::large(number)?;
         let manifest = build::manifest(&format!("large-{number}"), &json!({}), &json!({}));
         build::embed(&mut bytes, manifest.to_string().as_bytes());
-        let (status, answer) = server.offer(bytes).await?;
-        ensure!(status == 201, "{status} {answer:#}");
-        number += 1;
-    }
-    Ok(number)
+        Ok(bytes)
+    });
+    made.collect()
 }
 
 fn median(mut of: Vec<Duration>) -> Duration {
@@ -355,7 +371,7 @@ fn median(mut of: Vec<Duration>) -> Duration {
 async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Result<()> {
     let _alone = ALONE.lock().await;
     let data = tempfile::tempdir()?;
-    let server = Server::start_with(data.path(), &[("CHIMERA_WORKERS", WORKERS)]).await?;
+    let server = Arc::new(Server::start_with(data.path(), &[("CHIMERA_WORKERS", WORKERS)]).await?);
     install_well_behaved(&server).await?;
     let spinner = attacks().into_iter().find(|attack| attack.name == "time-spin").context("no spinner")?;
     server.offer(spinner.bytes()?).await?;
@@ -364,16 +380,16 @@ async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Re
     let (mut quiet, mut loud, mut compiled) = (Vec::new(), Vec::new(), 0);
     println!("{:<8}{:>12}{:>12}{:>12}{:>12}   ms", "round", "quiet p50", "quiet p99", "loud p50", "loud p99");
     for round in 1..=rounds {
+        let components = large_components(round)?;
         let in_peace = timings(&server, number).await?;
-        let over = AtomicBool::new(false);
-        let timed = async {
-            let timed = timings(&server, number).await;
-            over.store(true, Ordering::SeqCst);
-            timed
-        };
-        let (under_load, spun, last) = tokio::join!(timed, spin(&server, &over), compile(&server, &over, compiled));
-        spun?;
-        compiled = last?;
+        let over = Arc::new(AtomicBool::new(false));
+        let spinning = tokio::spawn(spin(server.clone(), over.clone()));
+        let compiling = tokio::spawn(compile(server.clone(), over.clone(), components));
+        let under_load = timings(&server, number).await;
+        over.store(true, Ordering::SeqCst);
+        let (spun, last) = tokio::join!(spinning, compiling);
+        spun??;
+        compiled += last??;
         let under_load = under_load?;
         let ms = |of: &[Duration], share: f64| {
             let at = ((of.len() as f64 * share) as usize).min(of.len() - 1);

@@ -97,6 +97,8 @@ impl Change {
 /// What must be so, at the moment of the commit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Guard {
+    /// There is no task of this id.
+    TaskAbsent(TaskId),
     /// The task is at this revision.
     TaskRev(TaskId, u64),
     /// The campaign is at this revision.
@@ -131,7 +133,7 @@ pub enum Write {
     PutStep(Step),
     /// A task's specification.
     PutSpec(TaskSpec),
-    /// A task.
+    /// A task; its spec, campaign, step and birth stay what they were when it was written first.
     PutTask(Task),
     /// A row to be relayed.
     PutOutbox(Outbox),

@@ -1,7 +1,7 @@
 //! What can go wrong with a store, in the operator's words.
 //!
-//! [`StoreError`] is for opening; once open, callers get core's [`PortError`], made from a database error by
-//! [`port_error`] and nowhere else. Neither ever carries a bound value, so no secret can leak through them.
+//! [`StoreError`] is for opening; once open, callers get core's [`PortError`], made from an error of the readers'
+//! driver by [`port_error`], from one of the writer's by [`write_error`], and nowhere else. Neither ever carries a bound value, so no secret can leak through them.
 
 use chimera_core::ports::{PortError, PortErrorKind};
 use std::path::PathBuf;
@@ -94,8 +94,15 @@ impl StoreError {
     }
 
     pub(crate) fn from_sqlx(path: PathBuf, error: &sqlx::Error) -> Self {
-        let cause = error.to_string();
-        match primary_code(error) {
+        Self::from_code(path, primary_code(error), error.to_string())
+    }
+
+    pub(crate) fn from_sqlite(path: PathBuf, error: &rusqlite::Error) -> Self {
+        Self::from_code(path, error.sqlite_error().map(|error| primary(error.extended_code)), error.to_string())
+    }
+
+    fn from_code(path: PathBuf, code: Option<u32>, cause: String) -> Self {
+        match code {
             Some(codes::CORRUPT | codes::NOT_A_DATABASE | codes::GENERIC) => Self::Corrupt { path, cause },
             Some(codes::CANNOT_OPEN | codes::READ_ONLY | codes::PERMISSION) => Self::Unreadable { path, cause },
             _ => Self::Unavailable { path, cause },
@@ -118,27 +125,54 @@ mod codes {
     pub(super) const CONSTRAINT: u32 = 19;
     pub(super) const MISMATCH: u32 = 20;
     pub(super) const NOT_A_DATABASE: u32 = 26;
+    /// An extended one.
+    pub(super) const FOREIGN_KEY: i32 = 787;
 }
 
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let extended: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
+    error.as_database_error()?.code()?.parse().ok().map(primary)
+}
+
+fn primary(extended: i32) -> u32 {
+    extended.unsigned_abs() & 0xff
+}
+
+fn kind_of(code: Option<u32>) -> PortErrorKind {
+    match code {
+        Some(codes::CORRUPT | codes::NOT_A_DATABASE) => PortErrorKind::Corrupt,
+        Some(codes::GENERIC | codes::CONSTRAINT | codes::MISMATCH | codes::TOO_BIG) => PortErrorKind::Permanent,
+        _ => PortErrorKind::Unavailable,
+    }
+}
+
+/// The port's error for an error of the writer's connection.
+pub(crate) fn write_error(error: rusqlite::Error) -> PortError {
+    let kind = match &error {
+        rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == codes::FOREIGN_KEY => {
+            return reference_missing();
+        }
+        rusqlite::Error::SqliteFailure(failure, _) => kind_of(Some(primary(failure.extended_code))),
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::InvalidColumnType(..) => PortErrorKind::Corrupt,
+        _ => PortErrorKind::Permanent,
+    };
+    PortError::new(kind, format!("database: {error}"))
+}
+
+fn reference_missing() -> PortError {
+    PortError::new(
+        PortErrorKind::Permanent,
+        "a row that is referred to does not exist: write a task's campaign, step and spec in the same change or before",
+    )
 }
 
 /// The port's error for a database error.
 pub(crate) fn port_error(error: sqlx::Error) -> PortError {
     let kind = match &error {
-        sqlx::Error::Database(database) if database.is_foreign_key_violation() => {
-            return PortError::new(
-                PortErrorKind::Permanent,
-                "a row that is referred to does not exist: write a task's campaign, step and spec in the same change or before",
-            );
-        }
-        sqlx::Error::Database(_) => match primary_code(&error) {
-            Some(codes::CORRUPT | codes::NOT_A_DATABASE) => PortErrorKind::Corrupt,
-            Some(codes::GENERIC | codes::CONSTRAINT | codes::MISMATCH | codes::TOO_BIG) => PortErrorKind::Permanent,
-            _ => PortErrorKind::Unavailable,
-        },
+        sqlx::Error::Database(database) if database.is_foreign_key_violation() => return reference_missing(),
+        sqlx::Error::Database(_) => kind_of(primary_code(&error)),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => PortErrorKind::Corrupt,
         sqlx::Error::PoolClosed => PortErrorKind::Closed,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => PortErrorKind::Unavailable,

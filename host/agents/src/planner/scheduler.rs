@@ -58,8 +58,6 @@ pub(super) struct Inner {
     /// Up to where the queue was filled from the truth; none when it is to be begun anew.
     pub(super) redriven: Mutex<Option<WaitingTask>>,
     lease_waiters: Mutex<HashMap<TaskId, Vec<oneshot::Sender<AgentId>>>>,
-    /// `assign` looks whether a task exists before it writes it; two at once with one id must not both find nothing.
-    pub(super) assigning: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// What wakes the loops before their poll comes round.
@@ -82,14 +80,8 @@ impl std::fmt::Debug for Scheduler {
 impl Scheduler {
     /// A scheduler; it does nothing by itself until its loops are started.
     pub fn new(deps: SchedulerDeps) -> Self {
-        let assigning = (0..64).map(|_| tokio::sync::Mutex::new(())).collect();
-        let inner = Inner {
-            deps,
-            wakes: Wakes::default(),
-            redriven: Mutex::default(),
-            lease_waiters: Mutex::default(),
-            assigning,
-        };
+        let inner =
+            Inner { deps, wakes: Wakes::default(), redriven: Mutex::default(), lease_waiters: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

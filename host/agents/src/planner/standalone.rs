@@ -9,7 +9,7 @@ use super::scheduler::{CommitResult, Scheduler, stale};
 use crate::error::{AgentError, AgentErrorKind};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::new_task;
-use chimera_core::change::{Change, Outbox, OutboxTopic, Write};
+use chimera_core::change::{Change, Guard, Outbox, OutboxTopic, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, LeaseId, SpecId, TaskId};
@@ -129,12 +129,33 @@ impl Scheduler {
         }
         check_depth("spec.input", Some(&spec.input))?;
         check_depth("spec.expect", spec.expect.as_ref())?;
-        let shard = usize::from(id.as_uuid().as_bytes()[15]) % self.inner.assigning.len();
-        let _alone = self.inner.assigning[shard].lock().await;
-        let catalogue = Catalogue::read_for(self.truth().as_ref(), &spec.skill, id.as_uuid()).await?;
-        if let Some(task) = self.truth().task(id).await? {
-            return self.same_as_before(task, &spec, priority, deadline).await;
+        let change = match self.creation(id, &spec, priority, deadline, actor).await {
+            Ok(change) => change,
+            Err(error) => {
+                // What was given before may have become impossible since, and is given again all the same.
+                let Some(task) = self.truth().task(id).await? else { return Err(error) };
+                return self.same_as_before(task, &spec, priority, deadline).await;
+            }
+        };
+        match self.commit(change).await? {
+            CommitResult::Applied => Ok(Made::New),
+            CommitResult::Stale(Guard::TaskAbsent(_)) => {
+                self.same_as_before(self.task(id).await?, &spec, priority, deadline).await
+            }
+            CommitResult::Stale(guard) => Err(stale(&guard)),
         }
+    }
+
+    /// What makes the task, unless there is one of this id.
+    async fn creation(
+        &self,
+        id: TaskId,
+        spec: &AssignSpec,
+        priority: u8,
+        deadline: Option<Timestamp>,
+        actor: Actor,
+    ) -> Result<Change, AgentError> {
+        let catalogue = Catalogue::read_for(self.truth().as_ref(), &spec.skill, id.as_uuid()).await?;
         let version = catalogue.require(&spec.skill).map_err(AgentError::Invalid)?;
         check_value_soon(&version.manifest.io.input, &spec.input)
             .await
@@ -142,11 +163,11 @@ impl Scheduler {
         let cx = self.context(actor);
         let task_spec = TaskSpec {
             id: SpecId::new(cx.ids),
-            goal: goal_of(&spec, &version.manifest.skill.summary),
+            goal: goal_of(spec, &version.manifest.skill.summary),
             skill: version.skill.clone(),
-            input: spec.input,
+            input: spec.input.clone(),
             limits: spec.limits.unwrap_or_default().within(version.manifest.limits),
-            expect: spec.expect,
+            expect: spec.expect.clone(),
         };
         let task = Task {
             id,
@@ -157,15 +178,13 @@ impl Scheduler {
             ..new_task(&cx)
         };
         let mut change = Change::new();
+        change.guard(Guard::TaskAbsent(id));
         let detail = json!({ "skill": task_spec.skill.to_string(), "digest": task_spec.skill.digest });
         change.audit(cx.event("task.created").about(None, Some(id)).detail(detail));
         change.write(Write::PutSpec(task_spec));
         change.write(Write::PutOutbox(Outbox::for_task(OutboxTopic::Dispatch, &task, &cx)));
         change.writes.insert(1, Write::PutTask(task));
-        match self.commit(change).await? {
-            CommitResult::Applied => Ok(Made::New),
-            CommitResult::Stale(guard) => Err(stale(&guard)),
-        }
+        Ok(change)
     }
 
     async fn same_as_before(

@@ -86,7 +86,8 @@ async fn a_run_that_was_fenced_off_writes_nothing() {
     assert!(ScratchPort::put(&ports, "k", json!(1)).await.is_err());
     assert!(ports.observe(0, "t", 1.0, "s").await.is_err());
     assert_eq!(house.store.memory(None).await.expect("read"), []);
-    let kept = ports.load().await.expect("read");
+    let next = TruthPorts { run: RunIdentity { attempt: ports.run.attempt + 1, ..ports.run.clone() }, ..ports.clone() };
+    let kept = next.load().await.expect("read");
     assert_eq!(kept.len(), 1, "the next attempt of the epoch is told the same");
 }
 

@@ -5,11 +5,10 @@
 //! writer.
 
 use super::rows::{PortResult, body, corrupt, int, name, permanent, text};
-use super::script::Script;
-use crate::error::port_error;
+use super::statement::statement;
 use chimera_core::audit::{AuditDraft, AuditEvent, Head, genesis, link};
 use chimera_core::ids::CampaignId;
-use sqlx::SqliteConnection;
+use rusqlite::Connection;
 use std::collections::HashMap;
 
 /// A chain: a campaign's, or the system's.
@@ -33,20 +32,20 @@ pub(super) struct Appended {
 }
 
 impl Heads {
+    /// A batch begins; what one that was undone appended is forgotten.
+    pub(super) fn begin(&mut self) {
+        self.batch.clear();
+    }
+
     /// Makes sure that the heads are known to which these drafts will be linked.
-    pub(super) async fn find(&mut self, db: &mut SqliteConnection, drafts: &[AuditDraft]) -> PortResult<()> {
+    pub(super) fn find(&mut self, db: &Connection, drafts: &[AuditDraft]) -> PortResult<()> {
         for chain in drafts.iter().map(|draft| draft.campaign) {
             if self.known(chain).is_none() {
-                let head = last(db, chain).await?;
+                let head = last(db, chain)?;
                 self.committed.insert(chain, head);
             }
         }
         Ok(())
-    }
-
-    /// Are all the heads known that these drafts need?
-    pub(super) fn know(&self, drafts: &[AuditDraft]) -> bool {
-        drafts.iter().all(|draft| self.known(draft.campaign).is_some())
     }
 
     fn known(&self, chain: Chain) -> Option<Head> {
@@ -55,14 +54,14 @@ impl Heads {
 
     /// Appends the drafts of one change, whose heads were [found](Self::find); they count once they are
     /// [kept](Self::keep).
-    pub(super) fn append(&self, script: &mut Script, drafts: &[AuditDraft]) -> PortResult<Appended> {
+    pub(super) fn append(&self, db: &Connection, drafts: &[AuditDraft]) -> PortResult<Appended> {
         let mut appended = Appended::default();
         for draft in drafts {
             let chain = draft.campaign;
             let head = appended.heads.get(&chain).copied().or_else(|| self.known(chain));
             let head = head.ok_or_else(|| permanent("the end of an audit chain was not looked up"))?;
             let event = link(head.seq + 1, head.hash, draft.clone());
-            insert(script, &event)?;
+            insert(db, &event)?;
             appended.heads.insert(chain, Head { seq: event.seq, hash: event.hash });
             appended.events.push(event);
         }
@@ -76,16 +75,17 @@ impl Heads {
     }
 
     /// Writes where the batch's chains end, once for all its changes; the last thing before the transaction's end.
-    pub(super) fn write(&self, script: &mut Script) -> PortResult<()> {
+    pub(super) fn write(&self, db: &Connection) -> PortResult<()> {
         for (chain, head) in &self.batch {
-            script
-                .add(
-                    "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
+            statement(
+                db,
+                "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
                      ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
-                )
-                .bind(name_of(*chain))
-                .bind(int(head.seq)?)
-                .bind(head.hash.to_string());
+            )?
+            .bind(name_of(*chain))
+            .bind(int(head.seq)?)
+            .bind(head.hash.to_string())
+            .run()?;
         }
         Ok(())
     }
@@ -106,16 +106,17 @@ impl Heads {
 }
 
 /// Where a chain ends in the database.
-async fn last(db: &mut SqliteConnection, chain: Chain) -> PortResult<Head> {
+fn last(db: &Connection, chain: Chain) -> PortResult<Head> {
     // The greater of the two: after a removal from the end no position is given again, which would hide it, and
     // after an addition by somebody else none is taken twice.
-    let last = sqlx::query_as(
+    let last = statement(
+        db,
         "SELECT seq, hash FROM audit_heads WHERE chain = ?1
          UNION ALL
          SELECT seq, hash FROM (SELECT seq, hash FROM audit_logs WHERE chain = ?1 ORDER BY seq DESC LIMIT 1)
          ORDER BY seq DESC LIMIT 1",
-    );
-    let last = last.bind(name_of(chain)).fetch_optional(db).await.map_err(port_error)?;
+    )?;
+    let last = last.bind(name_of(chain)).first(|row| Ok((row.get(0)?, row.get(1)?)))?;
     last.map_or_else(|| Ok(Head { seq: 0, hash: genesis(chain) }), |row| head_of(chain, row))
 }
 
@@ -128,25 +129,26 @@ pub(super) fn head_of(chain: Chain, (seq, hash): (i64, String)) -> PortResult<He
     })
 }
 
-fn insert(script: &mut Script, event: &AuditEvent) -> PortResult<()> {
+fn insert(db: &Connection, event: &AuditEvent) -> PortResult<()> {
     let draft = &event.draft;
-    script
-        .add(
-            "INSERT INTO audit_logs
+    statement(
+        db,
+        "INSERT INTO audit_logs
                  (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(name_of(draft.campaign))
-        .bind(int(event.seq)?)
-        .bind(text(draft.task))
-        .bind(draft.action.as_str().to_owned())
-        .bind(draft.actor.to_string())
-        .bind(draft.at.as_millis())
-        .bind(name(&draft.review)?)
-        .bind(body(&draft.detail)?)
-        .bind(event.prev_hash.to_string())
-        .bind(event.hash.to_string());
-    Ok(())
+    )?
+    .bind(name_of(draft.campaign))
+    .bind(int(event.seq)?)
+    .bind(text(draft.task))
+    .bind(draft.action.as_str())
+    .bind(draft.actor.to_string())
+    .bind(draft.at.as_millis())
+    .bind(name(&draft.review)?)
+    .bind(body(&draft.detail)?)
+    .bind(event.prev_hash.to_string())
+    .bind(event.hash.to_string())
+    .run()
+    .map(drop)
 }
 
 const SYSTEM: &str = "system";

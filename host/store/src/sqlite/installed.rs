@@ -8,7 +8,7 @@
 use super::rows::PortResult;
 use chimera_core::change::Write;
 use chimera_core::route::Route;
-use chimera_core::skill::{SkillName, SkillVersion};
+use chimera_core::skill::{SkillName, SkillRef, SkillVersion};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +30,20 @@ impl Installed {
         for write in writes {
             match write {
                 Write::PutSkill(_) | Write::SetSkillState(..) => self.skills.forget(),
-                Write::PutRoute(_) | Write::CountRun(..) => self.routes.forget(),
+                Write::PutRoute(_) => self.routes.forget(),
+                Write::CountRun(skill, _) if self.is_on_trial(skill) != Some(false) => self.routes.forget(),
                 _ => {}
             }
         }
+    }
+}
+
+impl Installed {
+    /// Whether runs of this version are counted; none if that is not known.
+    fn is_on_trial(&self, skill: &SkillRef) -> Option<bool> {
+        let routes = self.routes.kept(&skill.name)?;
+        let is_trial = |route: &Route| route.canary.as_ref().is_some_and(|canary| canary.version == skill.version);
+        Some(routes.iter().any(is_trial))
     }
 }
 
@@ -64,10 +74,8 @@ impl<T: Clone> Kept<T> {
         read: impl Future<Output = PortResult<Vec<T>>>,
     ) -> PortResult<Vec<T>> {
         let now = self.changes.load(Ordering::SeqCst);
-        if let Some((then, kept)) = self.lock().get(name)
-            && *then == now
-        {
-            return Ok(kept.clone());
+        if let Some(kept) = self.kept(name) {
+            return Ok(kept);
         }
         let found = read.await?;
         let mut kept = self.lock();
@@ -76,6 +84,12 @@ impl<T: Clone> Kept<T> {
         }
         kept.insert(name.clone(), (now, found.clone()));
         Ok(found)
+    }
+
+    /// What is kept under a name and still holds.
+    fn kept(&self, name: &SkillName) -> Option<Vec<T>> {
+        let now = self.changes.load(Ordering::SeqCst);
+        self.lock().get(name).filter(|(then, _)| *then == now).map(|(_, kept)| kept.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SkillName, (u64, Vec<T>)>> {

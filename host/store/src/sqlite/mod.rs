@@ -4,13 +4,15 @@
 //! the binary and by tests.
 
 mod chain;
+mod checkpoint;
+mod connection;
 mod guards;
 mod installed;
 mod purge;
 mod reads;
 mod recent;
 mod rows;
-mod script;
+mod statement;
 mod transport;
 mod writer;
 mod writes;
@@ -19,8 +21,10 @@ use crate::error::{StoreError, closed};
 use crate::folder::{self, FolderLock};
 use crate::listen::{BroadcastListener, CAPACITY};
 use chain::Heads;
+use checkpoint::Checkpoints;
 use chimera_core::change::Durability;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
+use connection::Place;
 use installed::Installed;
 use purge::Purge;
 use recent::Recent;
@@ -37,8 +41,6 @@ use writer::{Answer, Job, Work, Writer};
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 const DATABASE_FILE: &str = "chimera.db";
-/// Longest [`SqliteOptions::group_window`].
-const MAX_WINDOW: Duration = Duration::from_millis(5);
 /// Jobs that may wait for the writer before callers wait to hand theirs in.
 const WAITING_JOBS: usize = 4096;
 
@@ -47,9 +49,7 @@ const WAITING_JOBS: usize = 4096;
 pub struct SqliteOptions {
     /// The data folder; made with mode 0700 if it is missing.
     pub folder: PathBuf,
-    /// How long a batch is held for callers who are expected back; at most 5 ms. A lone caller never waits.
-    pub group_window: Duration,
-    /// Most changes in one transaction; at least 1.
+    /// Most changes in one transaction; at least 1. What comes while one is committed is in the next one together.
     pub group_max: usize,
     /// Connections for reading; at least 1.
     pub readers: u32,
@@ -58,7 +58,7 @@ pub struct SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// The usual options for a folder: 1 ms, 500 changes, 4 readers, 5 s.
+    /// The usual options for a folder: 500 changes, 4 readers, 5 s.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), ..Self::default() }
     }
@@ -67,13 +67,7 @@ impl SqliteOptions {
 impl Default for SqliteOptions {
     /// In `data` below the current folder.
     fn default() -> Self {
-        Self {
-            folder: PathBuf::from("data"),
-            group_window: Duration::from_millis(1),
-            group_max: 500,
-            readers: 4,
-            busy_timeout: Duration::from_secs(5),
-        }
+        Self { folder: PathBuf::from("data"), group_max: 500, readers: 4, busy_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -122,12 +116,15 @@ impl SqliteStore {
         let mut db =
             SqliteConnection::connect_with(&connect).await.map_err(|e| StoreError::from_sqlx(path.clone(), &e))?;
         migrate(&mut db, &path).await?;
+        db.close().await.map_err(|e| StoreError::from_sqlx(path.clone(), &e))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers.max(1))
             .test_before_acquire(false)
             .connect_with(connect.clone().pragma("query_only", "ON"))
             .await
             .map_err(|e| StoreError::from_sqlx(path.clone(), &e))?;
+        let place = Place { path: path.clone(), busy_timeout: options.busy_timeout };
+        let writing = writer::connect(&place).map_err(|e| StoreError::from_sqlite(path.clone(), &e))?;
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let (notices, _) = broadcast::channel(CAPACITY);
         let (running, writer_runs) = watch::channel(());
@@ -136,20 +133,19 @@ impl SqliteStore {
         let writer = Writer {
             installed: installed.clone(),
             recent: recent.clone(),
-            options: connect,
-            db: Some(db),
+            checkpoints: Checkpoints::start(place.clone()).map_err(|e| no_thread(&path, &e))?,
+            place,
+            db: Some(writing),
             jobs: waiting,
             notices: notices.clone(),
-            group_window: options.group_window.min(MAX_WINDOW),
             group_max: options.group_max.max(1),
             lock: Arc::clone(&lock),
             running,
             heads: Heads::default(),
             purge: Purge::default(),
             waits: Durability::Now,
-            last_batch: 1,
         };
-        tokio::spawn(writer.run());
+        writer.start().map_err(|e| no_thread(&path, &e))?;
         let open = Mutex::new(Some(Open { jobs, notices, _lock: lock }));
         Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs, installed, recent }) })
     }
@@ -215,6 +211,10 @@ impl SqliteStore {
             let _ = open.notices.send(notice);
         }
     }
+}
+
+fn no_thread(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Unavailable { path: path.to_owned(), cause: format!("no thread for it: {error}") }
 }
 
 fn unexpected_answer() -> PortError {

@@ -3,13 +3,12 @@
 //! A little at a time, in turn with the others' work, so that nobody waits for it; while there is more, every turn goes
 //! on. How long things are kept is core's to say. Called by the writer when the outbox is claimed.
 
-use super::rows::{PortResult, execute};
-use crate::error::port_error;
+use super::rows::{PortResult, size};
+use super::statement::statement;
 use chimera_core::clock::Timestamp;
 use chimera_core::journal;
 use chimera_core::records::TrendItem;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqliteConnection, query, query_as};
+use rusqlite::Connection;
 use std::time::Duration;
 
 /// How often it is looked for, once everything was thrown away.
@@ -72,16 +71,16 @@ const RESTARTED: Journals = Journals {
 
 impl Purge {
     /// One turn, unless nothing was left a short while ago.
-    pub(super) async fn turn(&mut self, db: &mut SqliteConnection, now: Timestamp) -> PortResult<()> {
+    pub(super) fn turn(&mut self, db: &Connection, now: Timestamp) -> PortResult<()> {
         if self.done_at.is_some_and(|done_at| now.since(done_at) < EVERY) {
             return Ok(());
         }
         // A turn that fails is rolled back, so it must not have come any further.
         let mut next = self.clone();
-        let scratch = delete(db, OLD_SCRATCH, now).await?;
-        let trends = delete(db, OLD_TRENDS, before(now, TrendItem::KEPT)).await?;
-        let ended = journals(db, &ENDED, &mut next.ended, before(now, journal::KEPT)).await?;
-        let restarted = journals(db, &RESTARTED, &mut next.restarted, before(now, journal::OLD_EPOCH_KEPT)).await?;
+        let scratch = delete(db, OLD_SCRATCH, now)?;
+        let trends = delete(db, OLD_TRENDS, before(now, TrendItem::KEPT))?;
+        let ended = journals(db, &ENDED, &mut next.ended, before(now, journal::KEPT))?;
+        let restarted = journals(db, &RESTARTED, &mut next.restarted, before(now, journal::OLD_EPOCH_KEPT))?;
         let left = scratch.and(trends).and(ended).and(restarted);
         next.done_at = (left == Left::Nothing).then_some(now);
         *self = next;
@@ -100,31 +99,23 @@ fn before(now: Timestamp, span: Duration) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
 }
 
-async fn delete(db: &mut SqliteConnection, sql: &'static str, until: Timestamp) -> PortResult<Left> {
-    let gone = execute(db, query(sql).bind(until.as_millis()).bind(ROWS)).await?;
-    Ok(if gone < u64::from(ROWS) { Left::Nothing } else { Left::More })
+fn delete(db: &Connection, sql: &'static str, until: Timestamp) -> PortResult<Left> {
+    let gone = statement(db, sql)?.bind(until.as_millis()).bind(ROWS).run()?;
+    Ok(if gone < ROWS as usize { Left::Nothing } else { Left::More })
 }
 
-async fn journals(
-    db: &mut SqliteConnection,
-    which: &Journals,
-    place: &mut Place,
-    until: Timestamp,
-) -> PortResult<Left> {
-    let tasks: Vec<(i64, String, i64)> = query_as::<Sqlite, _>(which.tasks)
+fn journals(db: &Connection, which: &Journals, place: &mut Place, until: Timestamp) -> PortResult<Left> {
+    let tasks: Vec<(i64, String, i64)> = statement(db, which.tasks)?
         .bind(place.updated_at)
-        .bind(place.task.clone())
+        .bind(place.task.as_str())
         .bind(until.as_millis())
         .bind(TASKS)
-        .fetch_all(&mut *db)
-        .await
-        .map_err(port_error)?;
+        .all(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let left = if tasks.len() < TASKS as usize { Left::Nothing } else { Left::More };
-    let mut room = u64::from(ROWS);
+    let mut room = ROWS as usize;
     for (updated_at, task, epoch) in tasks {
-        let journal: sqlx::query::Query<'_, Sqlite, SqliteArguments> =
-            query(OLD_JOURNAL).bind(task.as_str()).bind(epoch + which.beyond).bind(i64::try_from(room).unwrap_or(1));
-        room = room.saturating_sub(execute(&mut *db, journal).await?);
+        let journal = statement(db, OLD_JOURNAL)?.bind(task.as_str()).bind(epoch + which.beyond).bind(size(room)?);
+        room = room.saturating_sub(journal.run()?);
         if room == 0 {
             // This task may have more: the next turn begins with it.
             return Ok(Left::More);

@@ -9,7 +9,7 @@ use chimera_core::ports::{PortError, PortErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sqlx::query::{Query, QueryAs};
+use sqlx::query::QueryAs;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteExecutor};
 use std::fmt::Display;
@@ -18,14 +18,6 @@ pub(super) type PortResult<T> = Result<T, PortError>;
 
 /// The row of a noun: what names it, and its body.
 pub(super) type BodyRow = (String, String);
-
-/// Runs a statement; how many rows it touched.
-pub(super) async fn execute<'e>(
-    db: impl SqliteExecutor<'e>,
-    query: Query<'_, Sqlite, SqliteArguments>,
-) -> PortResult<u64> {
-    Ok(query.execute(db).await.map_err(port_error)?.rows_affected())
-}
 
 /// Every noun that a query of names and bodies finds.
 pub(super) async fn nouns<'e, T: DeserializeOwned>(

@@ -1,16 +1,13 @@
 //! Claims on the outbox, as SQL.
 //!
-//! They run in the writer like every other write, so of two claims one comes first and nothing is claimed twice: each is a
-//! script, and a claim is read from the rows that its statement gave. Nothing here looks at a clock: the caller brings the
-//! present along.
+//! They run in the writer like every other write, so of two claims one comes first and nothing is claimed twice. Nothing
+//! here looks at a clock: the caller brings the present along.
 
-use super::rows::{BodyRow, PortResult, noun};
-use super::script::{Done, Script};
-use crate::error::port_error;
+use super::rows::{PortResult, noun};
+use super::statement::{run, statement};
 use chimera_core::change::{Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
-use sqlx::FromRow;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::Connection;
 
 /// Which outbox rows to claim.
 #[derive(Debug)]
@@ -21,37 +18,28 @@ pub(super) struct OutboxClaim {
     pub(super) limit: u32,
 }
 
-pub(super) fn claim_outbox(script: &mut Script, claim: &OutboxClaim) {
+pub(super) fn claim_outbox(db: &Connection, claim: &OutboxClaim) -> PortResult<Vec<Outbox>> {
     let now = claim.now.as_millis();
-    script
-        .add(
-            "UPDATE outbox SET claimed_until = ? WHERE id IN (
-                 SELECT id FROM outbox
-                 WHERE topic = ? AND available_at <= ? AND (claimed_until IS NULL OR claimed_until < ?)
-                 ORDER BY priority DESC, created_at, id LIMIT ?)
-             RETURNING id, body",
-        )
-        .bind(claim.claimed_until.as_millis())
-        .bind(claim.topic.as_str())
-        .bind(now)
-        .bind(now)
-        .bind(claim.limit);
-}
-
-/// The rows that a claim on the outbox gave.
-pub(super) fn claimed_outbox(done: &[Done]) -> PortResult<Vec<Outbox>> {
-    let mut claimed: Vec<Outbox> =
-        given::<BodyRow>(done)?.iter().map(|(id, body)| noun("outbox", id, body)).collect::<PortResult<_>>()?;
+    let rows: Vec<(String, String)> = statement(
+        db,
+        "UPDATE outbox SET claimed_until = ? WHERE id IN (
+             SELECT id FROM outbox
+             WHERE topic = ? AND available_at <= ? AND (claimed_until IS NULL OR claimed_until < ?)
+             ORDER BY priority DESC, created_at, id LIMIT ?)
+         RETURNING id, body",
+    )?
+    .bind(claim.claimed_until.as_millis())
+    .bind(claim.topic.as_str())
+    .bind(now)
+    .bind(now)
+    .bind(claim.limit)
+    .all(|row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut claimed: Vec<Outbox> = rows.iter().map(|(id, body)| noun("outbox", id, body)).collect::<PortResult<_>>()?;
     // RETURNING promises no order.
     claimed.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.created_at, row.id));
     Ok(claimed)
 }
 
-fn given<T: for<'r> FromRow<'r, SqliteRow>>(done: &[Done]) -> PortResult<Vec<T>> {
-    let rows = done.iter().flat_map(|done| &done.rows);
-    rows.map(|row| T::from_row(row).map_err(port_error)).collect()
-}
-
-pub(super) fn release_outbox_claims(script: &mut Script) {
-    script.add("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL");
+pub(super) fn release_outbox_claims(db: &Connection) -> PortResult<()> {
+    run(db, "UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
 }

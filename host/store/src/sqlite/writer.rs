@@ -1,29 +1,28 @@
 //! The one writer: takes jobs from a channel and commits many at once.
 //!
-//! Each job is one script under a savepoint of its own, so a stale or failing one never costs its neighbours anything, and nobody
-//! is answered before the batch is durable. It decides nothing about what is written. Started by
-//! [`SqliteStore::open`](super::SqliteStore::open).
+//! It is a thread that holds the one connection which writes: everything of a batch is done there in a row, and what costs
+//! a change of thread is only to hand a job in and to be answered. A stale or failing job never costs its neighbours
+//! anything, and nobody is answered before the batch is durable. It decides nothing about what is written. Started by [`SqliteStore::open`](super::SqliteStore::open).
 
-use super::chain::{Appended, Heads};
+use super::chain::Heads;
+use super::checkpoint::{self, Checkpoints};
+use super::connection::{self, Place};
 use super::guards;
 use super::installed::Installed;
 use super::purge::Purge;
 use super::recent::Recent;
 use super::rows::PortResult;
-use super::script::{Control, Frame, Script};
+use super::statement;
 use super::transport::{self, OutboxClaim};
-use super::writes::{self, Check};
-use crate::error::port_error;
+use super::writes;
+use crate::error::write_error;
 use crate::folder::FolderLock;
 use chimera_core::change::{Change, Committed, Durability, Outbox, Write};
 use chimera_core::failpoint;
 use chimera_core::ports::{Notice, PortError, PortErrorKind};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use rusqlite::Connection;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 /// Something to be written, and who waits for it.
 pub(super) struct Job {
@@ -46,36 +45,46 @@ pub(super) enum Answer {
 }
 
 pub(super) struct Writer {
-    pub(super) options: SqliteConnectOptions,
+    pub(super) place: Place,
     /// None after an error that the connection may not have survived.
-    pub(super) db: Option<SqliteConnection>,
+    pub(super) db: Option<Connection>,
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) notices: broadcast::Sender<Notice>,
-    pub(super) group_window: Duration,
     pub(super) group_max: usize,
     /// Released only when the last write is over.
     pub(super) lock: Arc<FolderLock>,
     /// Dropped at the very end: whoever closes the store waits for it.
     pub(super) running: watch::Sender<()>,
+    pub(super) checkpoints: Checkpoints,
     pub(super) installed: Arc<Installed>,
     pub(super) recent: Arc<Recent>,
     pub(super) heads: Heads,
     pub(super) purge: Purge,
     /// How long the connection waits when it commits.
     pub(super) waits: Durability,
-    pub(super) last_batch: usize,
 }
 
 impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(self) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("chimera-store".to_owned());
+        thread.spawn(move || self.run()).map(drop)
+    }
+
     /// Runs until every store handle is gone or the store is closed; whatever was accepted by then is still committed.
-    pub(super) async fn run(mut self) {
-        while let Some(first) = self.jobs.recv().await {
-            let batch = self.gather(first).await;
-            self.commit(batch).await;
+    fn run(mut self) {
+        while let Some(first) = self.jobs.blocking_recv() {
+            let mut batch = vec![first];
+            self.drain(&mut batch);
+            self.commit(batch);
         }
-        let Self { db, lock, running, .. } = self;
+        let Self { db, lock, running, checkpoints, .. } = self;
+        checkpoints.end();
         if let Some(db) = db
-            && let Err(error) = db.close().await
+            && let Err((_, error)) = db.close()
         {
             tracing::warn!(%error, "closing the database");
         }
@@ -83,23 +92,7 @@ impl Writer {
         drop(running);
     }
 
-    /// The first job and whatever waits with it. Callers that were answered together tend to come back together: when
-    /// the last batch was larger than what is here, the rest of it is waited for, for a moment. A lone caller is not.
-    async fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut batch = vec![first];
-        self.drain(&mut batch);
-        let until = Instant::now() + self.group_window;
-        while batch.len() < self.last_batch {
-            match tokio::time::timeout_at(until, self.jobs.recv()).await {
-                Ok(Some(job)) => batch.push(job),
-                Ok(None) | Err(_) => break,
-            }
-            self.drain(&mut batch);
-        }
-        self.last_batch = batch.len();
-        batch
-    }
-
+    /// Whatever came while the last batch was committed.
     fn drain(&mut self, batch: &mut Vec<Job>) {
         while batch.len() < self.group_max
             && let Ok(job) = self.jobs.try_recv()
@@ -108,9 +101,9 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, batch: Vec<Job>) {
+    fn commit(&mut self, batch: Vec<Job>) {
         let (works, replies): (Vec<Work>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
-        match self.transact(&works).await {
+        match self.transact(&works) {
             Ok(done) => {
                 for (reply, answer) in replies.into_iter().zip(done.answers) {
                     // A caller that stopped waiting reads the truth again.
@@ -122,7 +115,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, jobs = works.len(), "a batch could not be committed");
-                self.abandon().await;
+                self.abandon();
                 let kind = match error.kind {
                     PortErrorKind::Corrupt => PortErrorKind::Corrupt,
                     _ => PortErrorKind::Unavailable,
@@ -135,21 +128,19 @@ impl Writer {
     }
 
     /// Closing the connection rolls back whatever is open on it; the next batch connects anew.
-    async fn abandon(&mut self) {
+    fn abandon(&mut self) {
         self.heads.forget();
         self.waits = Durability::Now;
         // What was thrown away may be there again.
         self.purge = Purge::default();
-        if let Some(db) = self.db.take() {
-            let _ = db.close_hard().await;
-        }
+        self.db = None;
     }
 
     /// One transaction for the whole batch. An error here is everybody's; a job's own is in its answer.
-    async fn transact(&mut self, works: &[Work]) -> PortResult<Batch> {
+    fn transact(&mut self, works: &[Work]) -> PortResult<Batch> {
         let db = match &mut self.db {
             Some(db) => db,
-            none => none.insert(SqliteConnection::connect_with(&self.options).await.map_err(port_error)?),
+            none => none.insert(connect(&self.place).map_err(write_error)?),
         };
         let durability = if works.iter().all(|work| work.durability() == Durability::WithNext) {
             Durability::WithNext
@@ -157,31 +148,16 @@ impl Writer {
             Durability::Now
         };
         if durability != self.waits {
-            wait(db, durability).await?;
+            connection::wait(db, durability).map_err(write_error)?;
             self.waits = durability;
         }
         let is_heard = self.notices.receiver_count() > 0;
-        let mut batch = Batch::default();
-        let mut has_changes = false;
-        let mut control = Control::Begin;
-        for work in works {
-            has_changes |= matches!(work, Work::Commit(_));
-            let told = is_heard.then_some(&mut batch.notices);
-            let mut turn = JobTurn { db, heads: &mut self.heads, purge: &mut self.purge, control };
-            let answer = turn.take(work, told).await?;
-            let is_kept = matches!(&answer, Ok(answer) if !matches!(answer, Answer::Committed(Committed::Stale(_))));
-            control = if is_kept { Control::Keep } else { Control::Undo };
-            batch.answers.push(answer);
-        }
-        let mut end = Script::default();
-        self.heads.write(&mut end)?;
-        if has_changes {
-            failpoint::hit("store.before_commit");
-        }
-        end.run(db, control, Frame::Commit).await?.end?;
-        if has_changes {
-            failpoint::hit("store.after_commit");
-        }
+        let mut turn = BatchTurn { db, heads: &mut self.heads, purge: &mut self.purge, is_heard };
+        let batch = match turn.take(works, Undo::Batch)? {
+            Some(batch) => batch,
+            // One of them failed, and costs its neighbours nothing but this.
+            None => turn.take(works, Undo::Job)?.unwrap_or_default(),
+        };
         self.heads.commit();
         for (work, answer) in works.iter().zip(&batch.answers) {
             match (work, answer) {
@@ -193,8 +169,16 @@ impl Writer {
                 _ => {}
             }
         }
+        self.checkpoints.after_commit(db);
         Ok(batch)
     }
+}
+
+/// Opens the connection that writes.
+pub(super) fn connect(place: &Place) -> rusqlite::Result<Connection> {
+    let db = connection::open(place)?;
+    checkpoint::count_only(&db);
+    Ok(db)
 }
 
 impl Work {
@@ -207,116 +191,109 @@ impl Work {
     }
 }
 
-/// Has commits wait for the disk, or not. SQLite takes this while it reads the statement, so it must not be kept prepared.
-async fn wait(db: &mut SqliteConnection, durability: Durability) -> PortResult<()> {
-    let wish = match durability {
-        Durability::Now => "PRAGMA synchronous = FULL",
-        Durability::WithNext => "PRAGMA synchronous = NORMAL",
-    };
-    sqlx::raw_sql(wish).execute(db).await.map(drop).map_err(port_error)
-}
-
 #[derive(Default)]
 struct Batch {
     answers: Vec<PortResult<Answer>>,
     notices: Vec<Notice>,
 }
 
-/// A job's turn in the transaction.
-struct JobTurn<'t> {
-    db: &'t mut SqliteConnection,
-    heads: &'t mut Heads,
-    purge: &'t mut Purge,
-    /// What is to be said before anything else.
-    control: Control,
+/// What is undone when a job fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    /// Everything. A job that is stale has written nothing yet, so hardly any has to be undone, and SQLite need not keep what
+    /// each of them changes.
+    Batch,
+    /// What it has done itself.
+    Job,
 }
 
-impl JobTurn<'_> {
-    /// Does one job. The outer error is the whole batch's, the inner one the job's own, which is undone then.
-    async fn take(&mut self, work: &Work, told: Option<&mut Vec<Notice>>) -> PortResult<PortResult<Answer>> {
-        if let Work::Commit(change) = work {
-            return self.commit(change, told).await;
+/// A batch's turn on the connection.
+struct BatchTurn<'t> {
+    db: &'t Connection,
+    heads: &'t mut Heads,
+    purge: &'t mut Purge,
+    is_heard: bool,
+}
+
+impl BatchTurn<'_> {
+    /// Does every job in one transaction; none if all of it was undone because one failed. An error is the whole batch's,
+    /// a job's own is in its answer.
+    fn take(&mut self, works: &[Work], undo: Undo) -> PortResult<Option<Batch>> {
+        self.heads.begin();
+        let mut batch = Batch::default();
+        let has_changes = works.iter().any(|work| matches!(work, Work::Commit(_)));
+        statement::run(self.db, "BEGIN IMMEDIATE")?;
+        for work in works {
+            let told = &mut batch.notices;
+            let answer = match undo {
+                Undo::Batch => match self.work(work, told) {
+                    Ok(answer) => Ok(answer),
+                    Err(error) if self.db.is_autocommit() => return Err(error),
+                    Err(_) => return statement::run(self.db, "ROLLBACK").map(|()| None),
+                },
+                Undo::Job => self.work_apart(work, told)?,
+            };
+            batch.answers.push(answer);
         }
-        let mut script = Script::default();
-        if let Err(error) = add(&mut script, work) {
-            return self.refuse(error).await;
+        self.heads.write(self.db)?;
+        if has_changes {
+            failpoint::hit("store.before_commit");
         }
-        let ran = script.run(self.db, self.control, Frame::Job).await?;
-        if let Err(error) = ran.end {
-            return Ok(Err(error));
+        statement::run(self.db, "COMMIT")?;
+        if has_changes {
+            failpoint::hit("store.after_commit");
         }
-        Ok(match work {
-            Work::ClaimOutbox(claim) => match self.purge.turn(self.db, claim.now).await {
-                Ok(()) => transport::claimed_outbox(&ran.done).map(Answer::Outbox),
-                Err(error) => Err(error),
-            },
-            _ => Ok(Answer::Done),
-        })
+        Ok(Some(batch))
     }
 
-    async fn commit(&mut self, change: &Change, told: Option<&mut Vec<Notice>>) -> PortResult<PortResult<Answer>> {
-        if !self.heads.know(&change.audit) {
-            // Read in the transaction, so that nobody else appends meanwhile.
-            self.open().await?;
-            if let Err(error) = self.heads.find(self.db, &change.audit).await {
-                return Ok(Err(error));
+    /// Does a job, or undoes it. The outer error is the whole batch's.
+    fn work_apart(&mut self, work: &Work, told: &mut Vec<Notice>) -> PortResult<PortResult<Answer>> {
+        statement::run(self.db, "SAVEPOINT job")?;
+        let done = self.work(work, told);
+        match done {
+            Ok(answer) => {
+                statement::run(self.db, "RELEASE job")?;
+                Ok(Ok(answer))
             }
-            self.control = Control::Keep;
-        }
-        let mut script = Script::default();
-        let filled = fill(&mut script, change, self.heads);
-        let (checks, appended) = match filled {
-            Ok(filled) => filled,
-            Err(error) => return self.refuse(error).await,
-        };
-        let ran = script.run(self.db, self.control, Frame::Job).await?;
-        if let Some(guard) = guards::first_broken(&change.guards, &ran.done) {
-            return Ok(Ok(Answer::Committed(Committed::Stale(guard.clone()))));
-        }
-        if let Err(error) = ran.end {
-            return Ok(Err(error));
-        }
-        for check in checks {
-            if let Err(error) = check.settle(self.db, &ran.done).await {
-                return Ok(Err(error));
+            // After some errors SQLite ends the transaction by itself, with whatever else was in it.
+            Err(error) if self.db.is_autocommit() => Err(error),
+            Err(error) => {
+                statement::run(self.db, "ROLLBACK TO job")?;
+                statement::run(self.db, "RELEASE job")?;
+                Ok(Err(error))
             }
         }
+    }
+
+    fn work(&mut self, work: &Work, told: &mut Vec<Notice>) -> PortResult<Answer> {
+        match work {
+            Work::Commit(change) => self.commit(change, told).map(Answer::Committed),
+            Work::ClaimOutbox(claim) => {
+                let claimed = transport::claim_outbox(self.db, claim)?;
+                self.purge.turn(self.db, claim.now)?;
+                Ok(Answer::Outbox(claimed))
+            }
+            Work::ReleaseOutboxClaims => transport::release_outbox_claims(self.db).map(|()| Answer::Done),
+        }
+    }
+
+    /// Guards first: what is stale has written nothing.
+    fn commit(&mut self, change: &Change, told: &mut Vec<Notice>) -> PortResult<Committed> {
+        if let Some(guard) = guards::first_broken(self.db, &change.guards)? {
+            return Ok(Committed::Stale(guard.clone()));
+        }
+        writes::apply(self.db, &change.writes)?;
+        // Looked up in the transaction, so that nobody else appends meanwhile.
+        self.heads.find(self.db, &change.audit)?;
+        let appended = self.heads.append(self.db, &change.audit)?;
         let events = self.heads.keep(appended);
-        if let Some(told) = told {
+        if self.is_heard {
             told.extend(events.into_iter().map(|event| Notice::Audited(Box::new(event))));
             told.extend(change.writes.iter().filter_map(|write| match write {
                 Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
                 _ => None,
             }));
         }
-        Ok(Ok(Answer::Committed(Committed::Applied)))
+        Ok(Committed::Applied)
     }
-
-    /// A job of no statements: what comes after it finds one to keep or to undo.
-    async fn open(&mut self) -> PortResult<()> {
-        Script::default().run(self.db, self.control, Frame::Job).await?.end
-    }
-
-    /// What cannot even be written as statements.
-    async fn refuse(&mut self, error: PortError) -> PortResult<PortResult<Answer>> {
-        self.open().await?;
-        Ok(Err(error))
-    }
-}
-
-/// The statements of a change: its guards, its writes, its audit events.
-fn fill<'c>(script: &mut Script, change: &'c Change, heads: &Heads) -> PortResult<(Vec<Check<'c>>, Appended)> {
-    change.guards.iter().try_for_each(|guard| guards::add(script, guard))?;
-    let checks = writes::add(script, &change.writes)?;
-    Ok((checks, heads.append(script, &change.audit)?))
-}
-
-/// The statements of everything else.
-fn add(script: &mut Script, work: &Work) -> PortResult<()> {
-    match work {
-        Work::Commit(_) => {}
-        Work::ClaimOutbox(claim) => transport::claim_outbox(script, claim),
-        Work::ReleaseOutboxClaims => transport::release_outbox_claims(script),
-    }
-    Ok(())
 }

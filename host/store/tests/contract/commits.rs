@@ -67,6 +67,7 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
     let mut next_version = skill.clone();
     next_version.version.patch += 1;
     let holding = [
+        Guard::TaskAbsent(TaskId::new(&SystemIds)),
         Guard::TaskRev(task.id, 3),
         Guard::CampaignRev(campaign.id, 0),
         Guard::LeaseCurrent(task.id, lease, 2),
@@ -85,6 +86,7 @@ pub async fn every_guard_holds_or_makes_the_change_stale(store: Arc<dyn Truth>) 
         assert!(try_guard(&*store, guard.clone()).await, "{guard:?} should hold");
     }
     let broken = [
+        Guard::TaskAbsent(task.id),
         Guard::TaskRev(task.id, 2),
         Guard::TaskRev(task.id, 4),
         Guard::TaskRev(TaskId::new(&SystemIds), 0),

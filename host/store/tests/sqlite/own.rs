@@ -451,6 +451,31 @@ async fn a_caller_that_goes_away_costs_nobody_anything() {
     store.close().await;
 }
 
+/// Beside the database: what was written since the last time that all of it was carried over.
+fn log_bytes(store: &SqliteStore) -> u64 {
+    let mut path = store.path().as_os_str().to_owned();
+    path.push("-wal");
+    std::fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_is_carried_over_and_stays_small() {
+    let (store, _folder) = open().await;
+    let agent = AgentId::new(&SystemIds);
+    let mut largest = 0;
+    for _ in 0..1_500 {
+        let mut item = memory(agent);
+        item.text = "x".repeat(40 << 10);
+        let _ = store.commit(writes([Write::PutMemory(item)])).await.unwrap();
+        largest = largest.max(log_bytes(&store));
+    }
+    assert!(largest < 80 << 20, "{largest} bytes of 60 MiB and more that were written");
+    store.check().await.unwrap();
+    let path = store.path().to_owned();
+    store.close().await;
+    assert!(!path.with_extension("db-wal").exists(), "a store that is closed leaves no log behind");
+}
+
 #[tokio::test]
 async fn the_writer_recovers_when_somebody_else_held_the_database() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,68 @@
+//! One statement on the writer's connection.
+//!
+//! It is kept prepared by its text, and its values are bound in their order. It decides nothing about what is written.
+//! Called by everything that works inside the writer's transaction.
+
+use super::rows::PortResult;
+use crate::error::write_error;
+use rusqlite::{CachedStatement, Connection, Row, ToSql};
+
+/// A statement whose values are being bound.
+#[must_use = "nothing is done until it runs"]
+pub(super) struct Bound<'c> {
+    statement: CachedStatement<'c>,
+    bound: usize,
+    failed: Option<rusqlite::Error>,
+}
+
+/// Prepares a statement, or takes it as it was prepared before.
+pub(super) fn statement<'c>(db: &'c Connection, sql: &'static str) -> PortResult<Bound<'c>> {
+    let statement = db.prepare_cached(sql).map_err(write_error)?;
+    Ok(Bound { statement, bound: 0, failed: None })
+}
+
+impl Bound<'_> {
+    /// The next value.
+    pub(super) fn bind(mut self, value: impl ToSql) -> Self {
+        self.bound += 1;
+        if let Err(error) = self.statement.raw_bind_parameter(self.bound, value) {
+            self.failed.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Runs it; how many rows it touched.
+    pub(super) fn run(mut self) -> PortResult<usize> {
+        self.complete()?;
+        self.statement.raw_execute().map_err(write_error)
+    }
+
+    /// Does it give any row?
+    pub(super) fn has_any(mut self) -> PortResult<bool> {
+        self.complete()?;
+        Ok(self.statement.raw_query().next().map_err(write_error)?.is_some())
+    }
+
+    /// The first row that it gives.
+    pub(super) fn first<T>(mut self, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> PortResult<Option<T>> {
+        self.complete()?;
+        let mut rows = self.statement.raw_query();
+        rows.next().map_err(write_error)?.map(read).transpose().map_err(write_error)
+    }
+
+    /// Every row that it gives.
+    pub(super) fn all<T>(mut self, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> PortResult<Vec<T>> {
+        self.complete()?;
+        self.statement.raw_query().mapped(read).collect::<rusqlite::Result<_>>().map_err(write_error)
+    }
+
+    fn complete(&mut self) -> PortResult<()> {
+        debug_assert_eq!(self.bound, self.statement.parameter_count(), "every value is bound");
+        self.failed.take().map_or(Ok(()), |error| Err(write_error(error)))
+    }
+}
+
+/// Runs a statement without values that comes again and again, such as those that begin and end a transaction.
+pub(super) fn run(db: &Connection, sql: &'static str) -> PortResult<()> {
+    statement(db, sql)?.run().map(drop)
+}
