@@ -7,8 +7,9 @@
 use async_trait::async_trait;
 use chimera_core::digest::Digest;
 use chimera_core::ports::{Blobs, PortError, PortErrorKind};
+use chimera_sandbox::write_in_pieces;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// Largest blob that is kept or read, in bytes.
@@ -91,8 +92,8 @@ fn make_private_dir(dir: &Path) -> io::Result<()> {
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("a blob has no folder"))?;
     make_private_dir(dir)?;
-    let mut file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(dir)?;
-    file.write_all(bytes)?;
+    let file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(dir)?;
+    write_in_pieces(file.as_file(), bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     // The name is durable only once its folder is, and the folder only once the one above it is.

@@ -56,12 +56,23 @@ impl SelfTestProblem {
     }
 }
 
-/// Runs every self-test of a prepared skill, in order.
-pub async fn run_selftests(sandbox: &Sandbox, prepared: &Prepared, manifest: &Arc<Manifest>) -> Vec<SelfTestResult> {
+/// Runs every self-test of a prepared skill, in order, on the sandbox's own threads.
+pub async fn run_selftests(
+    sandbox: &Sandbox,
+    prepared: &Arc<Prepared>,
+    manifest: &Arc<Manifest>,
+) -> Vec<SelfTestResult> {
     let end = Instant::now() + BUDGET;
     let mut results = Vec::with_capacity(manifest.selftests.len());
-    for test in &manifest.selftests {
-        results.push(run_one(sandbox, prepared, manifest, test, end).await);
+    for (number, test) in manifest.selftests.iter().enumerate() {
+        let run = {
+            let (sandbox, prepared, manifest) = (sandbox.clone(), prepared.clone(), manifest.clone());
+            async move { run_one(&sandbox, &prepared, &manifest, &manifest.selftests[number], end).await }
+        };
+        results.push(sandbox.spawn(run).await.unwrap_or_else(|_| {
+            let problem = SelfTestProblem::new("a finished run", "the host did not bring it to an end");
+            SelfTestResult { name: test.name.clone(), problem: Some(problem), usage: Usage::default() }
+        }));
     }
     results
 }

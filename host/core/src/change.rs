@@ -65,10 +65,23 @@ pub enum Durability {
     WithNext,
 }
 
+impl Durability {
+    /// What both wait for.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::WithNext { other } else { self }
+    }
+}
+
 impl Change {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Need not be waited for until it is on disk.
+    #[must_use]
+    pub fn with_next(self) -> Self {
+        Self { durability: Durability::WithNext, ..self }
     }
 
     /// Adds a guard.

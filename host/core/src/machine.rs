@@ -139,11 +139,14 @@ pub enum TaskEvent {
 }
 
 impl TaskEvent {
-    /// Whether the event must be on disk before anybody goes on. On its way to a worker a task can always be sent again:
-    /// whatever a run does to the outside world is written down, and waited for, before it is done.
+    /// Whether the event must be on disk before anybody goes on; if not, its caller decides. On its way to a worker a task
+    /// can always be sent again: whatever a run does to the outside world is written down, and waited for, before it is
+    /// done. And what a run returned counts once the verdict on it does.
     pub fn durability(&self) -> Durability {
         match self {
-            Self::Enqueued | Self::Leased { .. } | Self::Heartbeat { .. } => Durability::WithNext,
+            Self::Enqueued | Self::Leased { .. } | Self::Heartbeat { .. } | Self::Finished { .. } => {
+                Durability::WithNext
+            }
             _ => Durability::Now,
         }
     }

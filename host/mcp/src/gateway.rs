@@ -96,7 +96,8 @@ fn list(names: &[String]) -> String {
 }
 
 impl Gateway {
-    /// A gateway to the servers of a catalog. Starts none of them: the first call does.
+    /// A gateway to the servers of a catalog. Starts none of them: the first call does. The runtime
+    /// in which this is called keeps the connections.
     pub fn new(truth: Arc<dyn Truth>, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>, catalog: &ServerCatalog) -> Self {
         let (pool, quarantined) = (Pool::new(catalog), Mutex::default());
         Self(Arc::new(Inner { truth, clock, ids, pool, quarantined }))

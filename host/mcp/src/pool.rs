@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// First pause after a failed start; doubles with each one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -77,34 +78,46 @@ struct Slot {
 pub(crate) struct Server {
     pub(crate) config: ServerConfig,
     slot: Mutex<Slot>,
+    runtime: Handle,
 }
 
 /// All of them.
-pub(crate) struct Pool(BTreeMap<String, Arc<Server>>);
+pub(crate) struct Pool {
+    servers: BTreeMap<String, Arc<Server>>,
+    /// Whose threads keep the connections: a call may come from one that a guest computes on.
+    runtime: Handle,
+}
 
 impl Pool {
+    /// To be called within the runtime that is to keep the connections.
     pub(crate) fn new(catalog: &ServerCatalog) -> Self {
+        let runtime = Handle::current();
         let server = |config: &ServerConfig| {
             let slot = Mutex::new(Slot { state: State::Idle, failures: 0, problem: None });
-            (config.name.clone(), Arc::new(Server { config: config.clone(), slot }))
+            (config.name.clone(), Arc::new(Server { config: config.clone(), slot, runtime: runtime.clone() }))
         };
-        Self(catalog.iter().map(server).collect())
+        Self { servers: catalog.iter().map(server).collect(), runtime }
+    }
+
+    /// The runtime that keeps the connections.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Server>> {
-        self.0.get(name)
+        self.servers.get(name)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.servers.keys().cloned().collect()
     }
 
     pub(crate) fn statuses(&self) -> Vec<ServerStatus> {
-        self.0.values().map(|server| server.status()).collect()
+        self.servers.values().map(|server| server.status()).collect()
     }
 
     pub(crate) async fn close(&self) {
-        futures::future::join_all(self.0.values().map(|server| server.close())).await;
+        futures::future::join_all(self.servers.values().map(|server| server.close())).await;
     }
 }
 
@@ -155,7 +168,7 @@ impl Server {
             State::Idle | State::Failed { .. } => {}
         }
         let server = self.clone();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let connected = connect(&server.config).await;
             server.started(connected);
         });

@@ -295,7 +295,7 @@ impl GatewayPort {
         let (effect, is_first) = (begun.effect.clone(), begun.is_first());
         let request = request(tool, &effect.arguments, place.map(|place| (place, effect.key.idempotency_key())))?;
         // In a task of its own: the guest may be dropped while it waits, and the outcome is to be recorded all the same.
-        let sending = tokio::spawn({
+        let sending = self.inner.pool.runtime().spawn({
             let (ledger, call) = (self.ledger.clone(), wanted.call.clone());
             let (server, key, lease) = (wanted.server.to_owned(), wanted.key.clone(), wanted.lease);
             async move {

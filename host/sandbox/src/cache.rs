@@ -7,6 +7,7 @@
 //! component is prepared.
 
 use crate::config::SandboxError;
+use crate::disk::write_in_pieces;
 use crate::tag::{EntryKey, KEY_BYTES, TAG_BYTES};
 use chimera_core::digest::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -126,9 +127,8 @@ impl DiskCache {
     pub(crate) fn put(&self, digest: &Digest, code: &[u8]) -> io::Result<()> {
         let tag = self.entry_key(digest).tag(code);
         let half = HalfWritten::new(&self.folder, Mode::RUSR)?;
-        let mut file = &half.file;
-        file.write_all(code)?;
-        file.write_all(&tag)?;
+        write_in_pieces(&half.file, code)?;
+        write_in_pieces(&half.file, &tag)?;
         half.publish(&self.name(digest))?;
         self.prune();
         Ok(())

@@ -22,6 +22,7 @@ mod compile;
 mod config;
 mod confine;
 mod contract;
+mod disk;
 mod engine;
 mod features;
 pub mod floor;
@@ -39,6 +40,7 @@ mod said;
 mod sandbox;
 mod state;
 mod tag;
+mod threads;
 mod turns;
 mod wasi;
 
@@ -52,6 +54,7 @@ pub mod fuzzing {
 pub use attempt::check_confinement;
 pub use compile::{compile_child_main, confined_child};
 pub use config::{Compiler, Confinement, SandboxConfig, SandboxError, SandboxErrorKind};
+pub use disk::write_in_pieces;
 pub use features::served_features;
 pub use heap::give_memory_back;
 pub use logs::LogLine;

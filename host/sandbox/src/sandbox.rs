@@ -12,15 +12,18 @@ use crate::link::Linkers;
 use crate::prepared::Prepared;
 use crate::progress::{CompileStage, Compiling, Progress};
 use crate::resident::Leaving;
+use crate::threads::GuestThreads;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, LimitReached, codes};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -42,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) places: Places,
     lanes: Lanes,
     progress: Progress,
+    threads: GuestThreads,
 }
 
 /// Compiling is heavy: one at a time leaves a core for everything else. But what takes a moment does not queue behind what
@@ -139,7 +143,18 @@ impl Sandbox {
             engine,
             linkers,
             cache,
+            threads: GuestThreads::start()?,
         })))
+    }
+
+    /// Has a future run on the threads for guests, so that one that computes keeps nobody else from being served. For
+    /// runs that go on beside other work; whoever waits for nothing but a run may do it on its own thread. Dropping the
+    /// handle ends it.
+    pub fn spawn<F>(&self, future: F) -> AbortOnDropHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.0.threads.spawn(future)
     }
 
     /// What it was built with.

@@ -2,9 +2,10 @@
 //!
 //! A task passes through many threads on its way, each of which works for some microseconds. Beside guests that compute and
 //! a compiler, the kernel would let each of them wait for a whole turn of the others, some milliseconds. So the serving
-//! process asks for short turns, which are also given sooner, and its compiling children for the usual ones again. Only
+//! process asks for short turns, which are also given sooner, and its guests' threads and compiling children for the usual
+//! ones again. Only
 //! wishes: Linux before 6.12, and every other system, does not know them, and nothing depends on them. Called by the binary
-//! before it starts its threads, and by the compiling child.
+//! before it starts its threads, by the guests' threads and by the compiling child.
 
 #[cfg(target_os = "linux")]
 use std::time::Duration;
@@ -19,6 +20,12 @@ pub fn take_short_turns() {
     if let Err(error) = set(libc::SCHED_OTHER, niceness(), SHORT) {
         tracing::debug!(%error, "the kernel grants no short turns");
     }
+}
+
+/// Asks for turns of the usual length again, for this thread.
+pub(crate) fn take_usual_turns() {
+    #[cfg(target_os = "linux")]
+    let _ = set(libc::SCHED_OTHER, niceness(), Duration::ZERO);
 }
 
 /// Asks for turns of the usual length, which interrupt nobody, and for no more of the processor than this `nice` gives.

@@ -179,7 +179,8 @@ impl Scheduler {
 
     async fn settle_relayed(&self, row: &Outbox, task: Option<&Task>) -> Result<(), AgentError> {
         if let Some(task) = task.filter(|task| task.state == TaskState::Pending) {
-            match self.apply_with(task.id, TaskEvent::Enqueued, &done_with(row.id), Actor::System).await {
+            let done = done_with(row.id).with_next();
+            match self.apply_with(task.id, TaskEvent::Enqueued, &done, Actor::System).await {
                 // Somebody else may have been faster than this row: then there is nothing left to mark.
                 Err(error) if error.kind() == AgentErrorKind::Conflict => {}
                 other => return other.map(|_| ()),
@@ -189,7 +190,7 @@ impl Scheduler {
     }
 
     pub(crate) async fn drop_row(&self, row: &Outbox) -> Result<(), AgentError> {
-        self.commit(done_with(row.id)).await.map(|_| ())
+        self.commit(done_with(row.id).with_next()).await.map(|_| ())
     }
 
     async fn push<'t>(&self, tasks: impl Iterator<Item = &'t Task>) -> Result<(), AgentError> {

@@ -167,7 +167,8 @@ impl Scheduler {
         self.apply_with(task, event, &Change::new(), actor).await
     }
 
-    /// As [`Scheduler::apply`], with further guards and writes in the same change.
+    /// As [`Scheduler::apply`], with further guards and writes in the same change. It is waited for until it is on disk,
+    /// unless neither the event nor what is further done need it.
     ///
     /// # Errors
     /// As [`Scheduler::apply`]; `Conflict` also when one of the further guards does not hold.
@@ -201,7 +202,7 @@ impl Scheduler {
         let durability = event.durability();
         let (next, mut change) = transition(&task, event, &cx)?;
         change.extend(extra.clone());
-        change.durability = durability;
+        change.durability = durability.and(extra.durability);
         if next.state.is_final() {
             self.close_effect_questions(&next, &mut change, &cx).await?;
         }

@@ -249,7 +249,7 @@ impl Scheduler {
             return Err(AgentError::Conflict(format!("task {task} is leased to another worker")));
         }
         let now = self.clock().now();
-        let mut seen = Change::new();
+        let mut seen = Change::new().with_next();
         seen.write(Write::TouchAgent(agent, now));
         let event = TaskEvent::Heartbeat { lease, attempt, until: now.plus(Lease::DURATION) };
         let held = self.apply_with(task, event, &seen, Actor::Worker(agent)).await?;
@@ -270,7 +270,7 @@ impl Scheduler {
         };
         let now = self.clock().now();
         let lease = Lease { id: LeaseId::new(self.ids().as_ref()), worker: agent, until: now.plus(Lease::DURATION) };
-        let mut seen = Change::new();
+        let mut seen = Change::new().with_next();
         seen.write(Write::TouchAgent(agent, now));
         match self.apply_with(task.id, TaskEvent::Leased { lease }, &seen, Actor::Worker(agent)).await {
             Ok(task) => {

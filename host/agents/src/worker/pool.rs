@@ -178,17 +178,12 @@ impl Busy {
     }
 }
 
-/// Runs in a task of its own, so that a panic is a value; it is aborted when this future is dropped.
+/// Runs on the threads for guests, and in a task of its own, so that a panic is a value; it is aborted when this future is
+/// dropped.
 async fn run_apart(executor: Executor, leased: LeasedTask, lease: Lease) -> Executed {
-    struct AbortOnDrop(tokio::task::AbortHandle);
-    impl Drop for AbortOnDrop {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
     let skill = leased.spec.skill.clone();
-    let run = tokio::spawn(async move { executor.execute(&leased, &lease).await });
-    let _abort = AbortOnDrop(run.abort_handle());
+    let sandbox = executor.sandbox().clone();
+    let run = sandbox.spawn(async move { executor.execute(&leased, &lease).await });
     run.await.unwrap_or_else(|error| {
         let what = if error.is_panic() { "panicked" } else { "was stopped" };
         let failure =

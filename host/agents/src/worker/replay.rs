@@ -191,7 +191,7 @@ impl Replayer {
         task: &Task,
         spec: &TaskSpec,
         recorded: &Recorded,
-        prepared: &Prepared,
+        prepared: &Arc<Prepared>,
         manifest: &Arc<Manifest>,
     ) -> Result<RunReport, AgentError> {
         let deadline = Instant::now() + REPLAY_CAP;
@@ -214,7 +214,12 @@ impl Replayer {
             skill_calls: Budget::MAX_CALLS,
         };
         let tape = Tape { skill: spec.skill.digest, limits: told, entries: recorded.entries.clone() };
-        let report = self.sandbox.replay(prepared, request, tape).await;
+        let run = {
+            let (sandbox, prepared) = (self.sandbox.clone(), prepared.clone());
+            async move { sandbox.replay(&prepared, request, tape).await }
+        };
+        let ended = |error| AgentError::Unavailable(format!("the replay was not brought to an end: {error}"));
+        let report = self.sandbox.spawn(run).await.map_err(ended)?;
         match &report.end {
             // The replay's own trouble says nothing of the task.
             RunEnd::Failed(failure) if failure.kind == FailureKind::Transient && failure.limit.is_none() => {

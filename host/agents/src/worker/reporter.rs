@@ -73,8 +73,8 @@ pub async fn report_run(
     let actor = Actor::Worker(lease.worker);
     let mut pause = Duration::from_millis(50);
     let Task { id: task, attempt, epoch, .. } = *task;
-    // What the journal still lacks becomes durable with the report, or not at all.
-    let mut rest = Change::new();
+    // What the journal still lacks becomes durable with the report, or not at all; and a result with the verdict on it.
+    let mut rest = Change::new().with_next();
     let entries = executed.last_entries();
     if !entries.is_empty() {
         rest.write(Write::AppendJournal { task, epoch, entries });
