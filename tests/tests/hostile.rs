@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use hostile::health::Health;
 use hostile::{Attack, Expected, attacks, bombs, build};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -308,7 +309,7 @@ async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
 }
 
 /// More large components than can be compiled in one round.
-const LARGE_ONES: usize = 24;
+const LARGE_ONES: usize = 12;
 
 /// The sandbox's tick: how often a guest that computes gives way.
 const TICK: Duration = Duration::from_millis(10);
@@ -362,48 +363,69 @@ fn large_components(round: usize) -> Result<Vec<Vec<u8>>> {
     made.collect()
 }
 
-fn median(mut of: Vec<Duration>) -> Duration {
-    of.sort_unstable();
-    of[of.len() / 2]
+/// How long the tasks took in peace and beside the two, each in its order of length, and how much was compiled meanwhile.
+struct Heard {
+    quiet: Vec<Duration>,
+    loud: Vec<Duration>,
+    compiled: usize,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Result<()> {
-    let _alone = ALONE.lock().await;
-    let data = tempfile::tempdir()?;
-    let server = Arc::new(Server::start_with(data.path(), &[("CHIMERA_WORKERS", WORKERS)]).await?);
+/// The moment by which this share was done.
+fn by(of: &[Duration], share: f64) -> Duration {
+    of[((of.len() as f64 * share) as usize).min(of.len() - 1)]
+}
+
+/// Peace and noise in turns, so that whatever else the machine does meanwhile falls on both.
+async fn listen(data: &Path, rounds: usize, number: usize) -> Result<Heard> {
+    let server = Arc::new(Server::start_with(data, &[("CHIMERA_WORKERS", WORKERS)]).await?);
     install_well_behaved(&server).await?;
     let spinner = attacks().into_iter().find(|attack| attack.name == "time-spin").context("no spinner")?;
     server.offer(spinner.bytes()?).await?;
-    let (rounds, number) = if is_full() { (3, 300) } else { (1, 15) };
     timings(&server, number).await?;
-    let (mut quiet, mut loud, mut compiled) = (Vec::new(), Vec::new(), 0);
-    println!("{:<8}{:>12}{:>12}{:>12}{:>12}   ms", "round", "quiet p50", "quiet p99", "loud p50", "loud p99");
-    for round in 1..=rounds {
+    let mut heard = Heard { quiet: Vec::new(), loud: Vec::new(), compiled: 0 };
+    for round in 0..rounds {
         let components = large_components(round)?;
-        let in_peace = timings(&server, number).await?;
+        heard.quiet.extend(timings(&server, number).await?);
         let over = Arc::new(AtomicBool::new(false));
         let spinning = tokio::spawn(spin(server.clone(), over.clone()));
         let compiling = tokio::spawn(compile(server.clone(), over.clone(), components));
         let under_load = timings(&server, number).await;
         over.store(true, Ordering::SeqCst);
-        let (spun, last) = tokio::join!(spinning, compiling);
+        let (spun, compiled) = tokio::join!(spinning, compiling);
         spun??;
-        compiled += last??;
-        let under_load = under_load?;
-        let ms = |of: &[Duration], share: f64| {
-            let at = ((of.len() as f64 * share) as usize).min(of.len() - 1);
-            (of[at], of[at].as_secs_f64() * 1e3)
-        };
-        let (p50, p99) = (ms(&in_peace, 0.5), ms(&in_peace, 0.99));
-        let (l50, l99) = (ms(&under_load, 0.5), ms(&under_load, 0.99));
-        println!("{round:<8}{:>12.1}{:>12.1}{:>12.1}{:>12.1}", p50.1, p99.1, l50.1, l99.1);
-        quiet.push(p99.0);
-        loud.push(l99.0);
+        heard.compiled += compiled??;
+        heard.loud.extend(under_load?);
     }
-    let (quiet, loud) = (median(quiet), median(loud));
-    let most = quiet + 2 * TICK;
-    println!("p99 {quiet:?} in peace, {loud:?} beside {compiled} compilations; at most {most:?}");
-    ensure!(!is_full() || loud <= most, "p99 {quiet:?} in peace became {loud:?}; at most {most:?}");
+    heard.quiet.sort_unstable();
+    heard.loud.sort_unstable();
+    Ok(heard)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let (rounds, number) = if is_full() { (10, 100) } else { (1, 15) };
+    let mut folders = vec![("on disk", tempfile::tempdir()?)];
+    // Where nothing waits for a disk, whose own moments are as long as what is measured.
+    if is_full() && Path::new("/dev/shm").is_dir() {
+        folders.insert(0, ("in memory", tempfile::tempdir_in("/dev/shm")?));
+    }
+    println!("{:<12}{:>12}{:>12}{:>12}{:>12}   ms", "data", "quiet p50", "quiet p99", "loud p50", "loud p99");
+    let mut broken = Vec::new();
+    for (place, folder) in &folders {
+        let Heard { quiet, loud, compiled } = listen(folder.path(), rounds, number).await?;
+        let ms = |of: &[Duration], share: f64| by(of, share).as_secs_f64() * 1e3;
+        let figures = [ms(&quiet, 0.5), ms(&quiet, 0.99), ms(&loud, 0.5), ms(&loud, 0.99)];
+        let [quiet_p50, quiet_p99, loud_p50, loud_p99] = figures;
+        println!(
+            "{place:<12}{quiet_p50:>12.1}{quiet_p99:>12.1}{loud_p50:>12.1}{loud_p99:>12.1}   beside {compiled} compilations"
+        );
+        let most = quiet_p99 + 2.0 * TICK.as_secs_f64() * 1e3;
+        if loud_p99 > most {
+            broken
+                .push(format!("data {place}: p99 {quiet_p99:.1} ms in peace became {loud_p99:.1}; at most {most:.1}"));
+        }
+    }
+    ensure!(!is_full() || broken.is_empty(), "{broken:?}");
     Ok(())
 }
