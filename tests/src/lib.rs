@@ -23,6 +23,12 @@ pub fn is_full() -> bool {
     std::env::var("CHIMERA_TEST_SIZE").is_ok_and(|size| size == "full")
 }
 
+/// Is this the server as it is shipped, with the machine to itself (`cargo xtask test --only timed`)? Then times are held
+/// against their bounds.
+pub fn is_timed() -> bool {
+    std::env::var("CHIMERA_TEST_TIMED").is_ok_and(|value| value == "1")
+}
+
 fn from_environment(name: &str, beside_target: &str) -> PathBuf {
     let path = std::env::var_os(name).map_or_else(
         || {

@@ -8,7 +8,7 @@ mod hostile;
 
 use anyhow::{Context, Result, ensure};
 use chimera_tests::campaign::{list, text};
-use chimera_tests::{PATIENCE, Server, guest, is_full};
+use chimera_tests::{PATIENCE, Server, guest, is_timed};
 use futures::StreamExt as _;
 use hostile::health::Health;
 use hostile::{Attack, Expected, attacks, bombs, build};
@@ -404,10 +404,10 @@ async fn listen(data: &Path, rounds: usize, number: usize) -> Result<Heard> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Result<()> {
     let _alone = ALONE.lock().await;
-    let (rounds, number) = if is_full() { (10, 100) } else { (1, 15) };
+    let (rounds, number) = if is_timed() { (10, 100) } else { (1, 15) };
     let mut folders = vec![("on disk", tempfile::tempdir()?)];
     // Where nothing waits for a disk, whose own moments are as long as what is measured.
-    if is_full() && Path::new("/dev/shm").is_dir() {
+    if is_timed() && Path::new("/dev/shm").is_dir() {
         folders.insert(0, ("in memory", tempfile::tempdir_in("/dev/shm")?));
     }
     println!("{:<12}{:>12}{:>12}{:>12}{:>12}   ms", "data", "quiet p50", "quiet p99", "loud p50", "loud p99");
@@ -426,6 +426,6 @@ async fn who_behaves_hardly_notices_one_that_spins_and_one_that_compiles() -> Re
                 .push(format!("data {place}: p99 {quiet_p99:.1} ms in peace became {loud_p99:.1}; at most {most:.1}"));
         }
     }
-    ensure!(!is_full() || broken.is_empty(), "{broken:?}");
+    ensure!(!is_timed() || broken.is_empty(), "{broken:?}");
     Ok(())
 }

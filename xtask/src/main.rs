@@ -41,7 +41,7 @@ struct TestOptions {
     /// Install what is missing without asking (as with CI=true).
     #[arg(long)]
     yes: bool,
-    /// Run the long suites (faults, fuzz) at their full size.
+    /// Run the long suites (faults, fuzz) at their full size, and hold times against their bounds.
     #[arg(long)]
     full: bool,
     /// Only these suites, by name; all if absent.

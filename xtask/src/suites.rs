@@ -24,9 +24,14 @@ pub enum Suite {
     Browser,
     /// Fuzz targets: the core's for seconds, or all for five minutes each with `--full`.
     Fuzz,
+    /// What is held against a bound of time, with the server as it is shipped and nothing beside it; only with `--full` or by
+    /// name.
+    Timed,
 }
 
 const SUITES: [Suite; 5] = [Suite::Lint, Suite::Guests, Suite::Host, Suite::Browser, Suite::Fuzz];
+/// End-to-end tests with times that are held against bounds, and which of them.
+const TIMED: [(&str, &str); 2] = [("hostile", "who_behaves"), ("hotload", "")];
 
 /// `cargo xtask test`.
 ///
@@ -34,7 +39,10 @@ const SUITES: [Suite; 5] = [Suite::Lint, Suite::Guests, Suite::Host, Suite::Brow
 /// When something could not be set up, or a test failed.
 pub fn test(options: &TestOptions) -> Result<()> {
     prerequisites::ensure(Consent::new(options.yes))?;
-    let chosen: Vec<Suite> = if options.only.is_empty() { SUITES.to_vec() } else { options.only.clone() };
+    let mut chosen: Vec<Suite> = if options.only.is_empty() { SUITES.to_vec() } else { options.only.clone() };
+    if options.only.is_empty() && options.full {
+        chosen.push(Suite::Timed);
+    }
     let mut totals = Totals::default();
     if chosen.contains(&Suite::Lint) {
         lint()?;
@@ -62,6 +70,7 @@ pub fn test(options: &TestOptions) -> Result<()> {
                 let effort = if options.full { Effort::Full } else { Effort::Reduced };
                 fuzz(effort, &target_dir()?, &environment.guests)?
             }
+            Suite::Timed => timed(&environment)?,
         };
         totals.add(counted);
     }
@@ -84,6 +93,18 @@ fn host(options: &TestOptions, environment: &Environment) -> Result<Totals> {
             .env("CHIMERA_TEST_SIZE", size),
     )?);
     totals.add(run_tests(&mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]))?);
+    Ok(totals)
+}
+
+fn timed(environment: &Environment) -> Result<Totals> {
+    run(&mut cargo(&["build", "--release", "--package", "chimera"]))?;
+    let shipped = target_dir()?.join("release/chimera");
+    let mut totals = Totals::default();
+    for (test, filter) in TIMED {
+        let mut tests = cargo(&["test", "--package", "chimera-tests", "--test", test, "--", "--nocapture"]);
+        environment.apply(tests.arg(filter)).env("CHIMERA_BIN", &shipped).env("CHIMERA_TEST_TIMED", "1");
+        totals.add(run_tests(&mut tests)?);
+    }
     Ok(totals)
 }
 

@@ -274,8 +274,9 @@ impl Config {
     }
 }
 
+/// A task mostly waits, for commits and for what it calls; guests that compute share the cores whatever this is.
 fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 64)
+    (4 * std::thread::available_parallelism().map_or(2, std::num::NonZero::get)).clamp(4, 64)
 }
 
 struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);

@@ -165,7 +165,7 @@ pub(crate) struct ServeArgs {
     /// Where to listen; a loopback address [default: 127.0.0.1:7700]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// Tasks that run at once [default: one a core]
+    /// Tasks that run at once [default: four a core, at most 64]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
     /// The shard whose queue this process serves
