@@ -52,7 +52,8 @@ impl Checkpoints {
         let (wake, woken) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("chimera-carry".to_owned());
         let thread = thread.spawn(move || {
-            let mut db = None;
+            // At once, so that it has what it takes from the beginning; if it cannot be had now it is tried again.
+            let mut db = connection::open(&place).ok();
             while woken.recv().is_ok() {
                 if let Err(error) = carry_over(&mut db, &place) {
                     tracing::debug!(%error, "the write-ahead log was not carried over; tried again");

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Statements that are kept prepared.
 const STATEMENTS: usize = 200;
 /// Pages of the database that are kept in memory, in KiB.
-const CACHE_KIB: i64 = 16 << 10;
+const CACHE_KIB: i64 = 8 << 10;
 
 /// Where the database is, and how long another program that holds it is waited for.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 /// Most bytes of each kind, roughly.
-const MOST_BYTES: u64 = 8 << 20;
+const MOST_BYTES: u64 = 4 << 20;
 /// Things larger than this, roughly in bytes, are not kept.
 const MOST_BYTES_OF_ONE: u64 = 64 << 10;
 /// What a thing weighs beside the JSON values in it, roughly in bytes.
