@@ -115,11 +115,11 @@ impl Shard {
 #[async_trait]
 impl Queue for MemoryQueue {
     async fn push(&self, planner_id: &str, tasks: &[(TaskId, u8)], _: Timestamp) -> Result<(), PortError> {
-        let mut shards = self.lock();
-        let Shards { by_planner, next } = &mut *shards;
         if tasks.is_empty() {
             return Ok(());
         }
+        let mut shards = self.lock();
+        let Shards { by_planner, next } = &mut *shards;
         let shard = by_planner.entry(planner_id.to_owned()).or_default();
         for (task, priority) in tasks {
             *next += 1;
