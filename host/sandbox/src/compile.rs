@@ -93,10 +93,14 @@ async fn in_child(program: &Path, config: &SandboxConfig, wasm: &[u8]) -> Result
     match (ChildRun { program, config, attempt: None }).finish(wasm).await? {
         ChildEnd::Done(code) => Ok(code),
         ChildEnd::Refused(words) => Err(failure(format!("the component does not compile: {words}"))),
-        ChildEnd::Stopped(words) => {
-            Err(failure(format!("compiling the component was stopped at its limit on memory or time: {words}")))
-        }
+        ChildEnd::Stopped(words) => Err(failure(format!(
+            "compiling the component was stopped at its limit on memory, or by a fault of the compiler: {words}"
+        ))),
         ChildEnd::TooSlow => Err(too_slow(config)),
+        ChildEnd::OutOfTime => {
+            let limits = ChildLimits::of(config);
+            Err(failure(format!("compiling the component took more than {}s of processor time", limits.cpu_seconds)))
+        }
         ChildEnd::Forbidden => {
             let digest = Digest::of(wasm);
             tracing::warn!(%digest, "the kernel stopped the compiler at a forbidden call: the component may be an attack on it");
@@ -138,6 +142,8 @@ pub(crate) enum ChildEnd {
     Stopped(String),
     /// It took too long and was killed.
     TooSlow,
+    /// It computed for longer than it may, and the system stopped it.
+    OutOfTime,
     /// The system stopped it at a call that it may not make.
     Forbidden,
     /// It could not be confined, and read nothing.
@@ -180,7 +186,7 @@ impl ChildRun<'_> {
     /// The child dies with the thread that started it, so that thread lives as long as the child: it is one of its own,
     /// and ends when the second value is dropped.
     async fn spawn(&self) -> std::io::Result<(tokio::process::Child, std::sync::mpsc::Sender<()>)> {
-        let limits = ChildLimits::new(self.config.compile_memory_bytes, self.config.compile_time);
+        let limits = ChildLimits::of(self.config);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = tokio::process::Command::new(self.program);
         command
@@ -240,6 +246,7 @@ fn end(status: ExitStatus, code: Vec<u8>, words: &str) -> ChildEnd {
         (Some(exit), _) if exit == i32::from(UNCONFINED) => ChildEnd::Unconfined(words),
         (Some(_), _) => ChildEnd::Refused(words),
         (None, Some(signal)) if signal == Signal::SYS.as_raw() => ChildEnd::Forbidden,
+        (None, Some(signal)) if signal == Signal::XCPU.as_raw() => ChildEnd::OutOfTime,
         (None, _) => ChildEnd::Stopped(words),
     }
 }
@@ -262,8 +269,7 @@ pub fn compile_child_main() -> ExitCode {
 pub fn confined_child(work: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let number = |name: &str| variable(name).and_then(|text| text.parse::<u64>().ok());
-    let defaults = SandboxConfig::default();
-    let mut limits = ChildLimits::new(defaults.compile_memory_bytes, defaults.compile_time);
+    let mut limits = ChildLimits::of(&SandboxConfig::default());
     limits.memory = number(MEMORY_VARIABLE).unwrap_or(limits.memory);
     limits.cpu_seconds = number(SECONDS_VARIABLE).unwrap_or(limits.cpu_seconds);
     let confinement = variable(CONFINEMENT_VARIABLE).and_then(|name| Confinement::parse(&name));

@@ -5,10 +5,9 @@
 //! of the system calls that compiling takes. Opening a file is answered with an error, since libraries try it in good
 //! faith; everything else that is not on the list (sockets, programs, processes, executable memory) ends the process.
 
-use crate::config::Confinement;
+use crate::config::{Confinement, SandboxConfig};
 use crate::turns::take_long_turns;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::time::Duration;
 
 /// How urgent compiling is (`nice`): guests come first, a third of the weight is left. With less, a busy machine would make
 /// an honest large component miss its wall limit.
@@ -26,8 +25,8 @@ pub(crate) struct ChildLimits {
 impl ChildLimits {
     /// Half the wall's time may be computed, by all threads together: the rest is for a machine that is busy with other
     /// things, which must not make a good component a bad one.
-    pub(crate) fn new(memory: u64, wall: Duration) -> Self {
-        Self { memory, cpu_seconds: (wall.as_secs() / 2).max(1) }
+    pub(crate) fn of(config: &SandboxConfig) -> Self {
+        Self { memory: config.compile_memory_bytes, cpu_seconds: (config.compile_time.as_secs() / 2).max(1) }
     }
 }
 
@@ -40,15 +39,16 @@ pub(crate) fn confine(limits: ChildLimits, confinement: Confinement) -> Result<(
     #[cfg(target_os = "linux")]
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     take_long_turns(NICENESS);
-    for (resource, limit) in [
-        (Resource::As, limits.memory),
-        (Resource::Cpu, limits.cpu_seconds),
-        (Resource::Fsize, 0),
-        (Resource::Core, 0),
+    for (resource, current, maximum) in [
+        (Resource::As, limits.memory, limits.memory),
+        // The first ends it with a signal that says why; the second is for one that ignores it.
+        (Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds + 1),
+        (Resource::Fsize, 0, 0),
+        (Resource::Core, 0, 0),
         // The three that are open; none can be added.
-        (Resource::Nofile, 3),
+        (Resource::Nofile, 3, 3),
     ] {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+        setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
             .map_err(|e| format!("the limit on {resource:?} cannot be set: {e}"))?;
     }
     system::confine(confinement)
