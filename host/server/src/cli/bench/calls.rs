@@ -87,7 +87,8 @@ impl Callee {
         Ok((Times(bare), Times(whole)))
     }
 
-    /// What two threads do of one's work, bare and whole: medians over rounds that alternate.
+    /// What two threads do of one's work, bare and whole: medians over rounds that alternate. Many short rounds: the speed
+    /// of a machine that is not alone changes from second to second, and must not change between one and two.
     pub(super) async fn scaling(&self, rounds: usize, span: Duration) -> CliResult<(f64, f64)> {
         let (mut bare, mut whole) = (Vec::new(), Vec::new());
         for _ in 0..rounds {

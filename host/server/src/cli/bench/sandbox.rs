@@ -48,7 +48,7 @@ async fn calls(effort: Effort, echo: &Guest, others: &[Guest]) -> CliResult<Vec<
         figures.push(Figure::alone(format!("call_added_p{percent}_us"), added, "us"));
     }
     tell("calling it from two threads");
-    let (bare, whole) = callee.scaling(effort.of(3, 9), Duration::from_millis(effort.of(300, 1_000))).await?;
+    let (bare, whole) = callee.scaling(effort.of(30, 100), Duration::from_millis(effort.of(50, 100))).await?;
     figures.push(Figure::against("scaling_2_threads", whole, "x", bare, BARE));
     for guest in others {
         tell(&format!("calling the {} skill", guest.language));
