@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `lint`, `skills`, `deny`.
+//! The project's own chores: `cargo xtask test`, `services`, `lint`, `skills`, `deny`.
 //!
 //! A developer, the workflows and CI all run the same commands from here. It never changes the machine without saying
 //! what it wants to install and asking first, unless `--yes` or `CI=true` says that it may.
@@ -6,6 +6,7 @@
 mod fuzz;
 mod prerequisites;
 mod run;
+mod services;
 mod suites;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,9 @@ struct Cli {
 enum Chore {
     /// Set up what the tests need and run every test of the workspace, guests included.
     Test(TestOptions),
+    /// The private servers that the tests need (PostgreSQL): start them and print where they are, or stop them.
+    #[command(subcommand)]
+    Services(ServicesChore),
     /// Formatting and clippy, warnings as errors, in all workspaces.
     Lint,
     /// Build the bundled skills into `target/guests/chimera`.
@@ -33,6 +37,18 @@ enum Chore {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum ServicesChore {
+    /// Start what is not running, on free ports of the loopback; prints what tests have to be told.
+    Up {
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Stop them and throw their data away.
+    Down,
 }
 
 /// How to run the tests.
@@ -52,6 +68,8 @@ struct TestOptions {
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Test(options) => suites::test(&options),
+        Chore::Services(ServicesChore::Up { yes }) => services::up_and_tell(yes),
+        Chore::Services(ServicesChore::Down) => services::down(),
         Chore::Lint => suites::lint(),
         Chore::Skills => suites::build_skills(),
         Chore::Deny { yes } => suites::deny(yes),

@@ -3,7 +3,8 @@
 //! On Debian and its relatives missing programs come from apt; elsewhere the message says what to install. Nothing is
 //! installed without consent (`--yes`, `CI=true`, or a yes at the prompt). Called by `cargo xtask test`.
 
-use crate::run::{command, output, root, run};
+use crate::run::{command, is_root, output, root, run};
+use crate::services;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,17 @@ pub fn ensure(consent: Consent) -> Result<()> {
     ensure_browser_driver(consent)
 }
 
+/// The servers that the tests start for themselves.
+///
+/// # Errors
+/// When something is missing and may not or cannot be installed.
+pub fn ensure_services(consent: Consent) -> Result<()> {
+    if services::postgres_bin().is_err() {
+        apt_install(&["postgresql"], consent)?;
+    }
+    Ok(())
+}
+
 /// Where Chromium is.
 pub fn browser() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("CHIMERA_CHROMIUM").map(PathBuf::from) {
@@ -91,10 +103,10 @@ fn apt_install(packages: &[&str], consent: Consent) -> Result<()> {
         bail!("please install {} and run again (this is not a Debian-like system)", packages.join(", "));
     }
     consent.obtain(&format!("the Debian packages {}", packages.join(", ")))?;
-    let is_root = output(&mut command("id", &["-u"]))?.trim() == "0";
+    let as_root = is_root()?;
     let apt = |args: &[&str]| {
         let mut command =
-            if is_root { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
+            if as_root { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
         command.env("DEBIAN_FRONTEND", "noninteractive");
         run(&mut command)
     };
@@ -120,6 +132,7 @@ fn on_path(program: &str) -> bool {
     which(program).is_some()
 }
 
-fn which(program: &str) -> Option<PathBuf> {
+/// Where a program is on the path.
+pub fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }

@@ -86,6 +86,25 @@ pub fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
 }
 
+/// Cargo's target folder.
+///
+/// # Errors
+/// When cargo does not say where it is.
+pub fn target_dir() -> Result<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("cargo metadata printed something else than JSON")?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target folder")
+}
+
+/// Is this run by the superuser?
+///
+/// # Errors
+/// When the system does not say.
+pub fn is_root() -> Result<bool> {
+    Ok(output(&mut command("id", &["-u"]))?.trim() == "0")
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

@@ -6,7 +6,8 @@
 use crate::TestOptions;
 use crate::fuzz::{Effort, fuzz};
 use crate::prerequisites::{self, Consent};
-use crate::run::{Totals, cargo, command, output, root, run, run_tests};
+use crate::run::{Totals, cargo, command, root, run, run_tests, target_dir};
+use crate::services;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -86,10 +87,12 @@ pub fn test(options: &TestOptions) -> Result<()> {
 
 fn host(options: &TestOptions, environment: &Environment) -> Result<Totals> {
     let mut totals = Totals::default();
+    let running = services::ensure(Consent::new(options.yes))?;
     let size = if options.full { "full" } else { "reduced" };
     totals.add(run_tests(
         environment
             .apply(&mut cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]))
+            .envs(running.services.environment())
             .env("CHIMERA_TEST_SIZE", size),
     )?);
     totals.add(run_tests(&mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]))?);
@@ -222,11 +225,4 @@ impl Environment {
         }
         Ok(())
     }
-}
-
-fn target_dir() -> Result<PathBuf> {
-    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&metadata).context("cargo metadata printed something else than JSON")?;
-    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target folder")
 }

@@ -64,6 +64,59 @@ pub enum StoreError {
         /// Why.
         cause: String,
     },
+    /// The address of a server cannot be read.
+    #[error(
+        "the address of PostgreSQL cannot be read: {cause}; write it as `postgres://user:password@host:port/database`"
+    )]
+    Address {
+        /// What does not fit. It never has the address, which may hold a password.
+        cause: String,
+    },
+    /// The server cannot be reached, or cannot serve just now.
+    #[error(
+        "PostgreSQL at {address} cannot be used now: {cause}; check that it runs, that this machine reaches it, and its disk"
+    )]
+    Unreachable {
+        /// Where it should be.
+        address: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server does not let this user in, or not do what is needed.
+    #[error(
+        "PostgreSQL at {address} refuses: {cause}; check user, password and database in its address, and that this user may \
+         create tables there"
+    )]
+    Refused {
+        /// Where it is.
+        address: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server's database was written by a newer program.
+    #[error(
+        "PostgreSQL at {address} has schema {found} and this program knows only up to {known}: upgrade the program, nothing \
+         was changed"
+    )]
+    NewerServerSchema {
+        /// Where it is.
+        address: String,
+        /// The schema it has.
+        found: i64,
+        /// The newest schema this program knows.
+        known: i64,
+    },
+    /// The server's database holds something else, or a schema that was changed by hand.
+    #[error(
+        "PostgreSQL at {address} does not hold a Chimera database that this program knows: {cause}; use an empty database, or \
+         restore this one from a backup"
+    )]
+    ForeignSchema {
+        /// Where it is.
+        address: String,
+        /// What does not fit.
+        cause: String,
+    },
 }
 
 /// Decides what the caller does with a [`StoreError`].
@@ -86,10 +139,10 @@ impl StoreError {
     pub const fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Locked { .. } => StoreErrorKind::Locked,
-            Self::Unreadable { .. } => StoreErrorKind::Unreadable,
-            Self::NewerSchema { .. } => StoreErrorKind::NewerSchema,
-            Self::Corrupt { .. } => StoreErrorKind::Corrupt,
-            Self::Unavailable { .. } => StoreErrorKind::Unavailable,
+            Self::Unreadable { .. } | Self::Address { .. } | Self::Refused { .. } => StoreErrorKind::Unreadable,
+            Self::NewerSchema { .. } | Self::NewerServerSchema { .. } => StoreErrorKind::NewerSchema,
+            Self::Corrupt { .. } | Self::ForeignSchema { .. } => StoreErrorKind::Corrupt,
+            Self::Unavailable { .. } | Self::Unreachable { .. } => StoreErrorKind::Unavailable,
         }
     }
 
@@ -99,6 +152,18 @@ impl StoreError {
 
     pub(crate) fn from_sqlite(path: PathBuf, error: &rusqlite::Error) -> Self {
         Self::from_code(path, error.sqlite_error().map(|error| primary(error.extended_code)), error.to_string())
+    }
+
+    pub(crate) fn from_postgres(address: &str, error: &sqlx::Error) -> Self {
+        let (address, cause) = (address.to_owned(), plain(error));
+        match sqlstate(error).as_deref() {
+            // Authorization, missing database, missing rights or schema.
+            Some(code) if code.starts_with("28") || ["3D000", "42501", "3F000"].contains(&code) => {
+                Self::Refused { address, cause }
+            }
+            Some(code) if code.starts_with("42") => Self::ForeignSchema { address, cause },
+            _ => Self::Unreachable { address, cause },
+        }
     }
 
     fn from_code(path: PathBuf, code: Option<u32>, cause: String) -> Self {
@@ -179,6 +244,35 @@ pub(crate) fn port_error(error: sqlx::Error) -> PortError {
         _ => PortErrorKind::Permanent,
     };
     PortError::new(kind, format!("database: {error}"))
+}
+
+/// PostgreSQL's code of an error (its manual, appendix A).
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// An error in the server's own words, without the driver's.
+fn plain(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+/// The port's error for an error of PostgreSQL.
+pub(crate) fn postgres_error(error: sqlx::Error) -> PortError {
+    let kind = match sqlstate(&error).as_deref() {
+        Some("23503") => return reference_missing(),
+        Some(code) => match code.get(..2).unwrap_or_default() {
+            "XX" => PortErrorKind::Corrupt,
+            "22" | "23" | "42" | "54" => PortErrorKind::Permanent,
+            _ => PortErrorKind::Unavailable,
+        },
+        None => match &error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => PortErrorKind::Corrupt,
+            sqlx::Error::PoolClosed => PortErrorKind::Closed,
+            sqlx::Error::Encode(_) => PortErrorKind::Permanent,
+            _ => PortErrorKind::Unavailable,
+        },
+    };
+    PortError::new(kind, format!("PostgreSQL: {}", plain(&error)))
 }
 
 /// The port's error once the store is closed.

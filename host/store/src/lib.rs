@@ -7,12 +7,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod chain;
 mod error;
 mod folder;
 mod listen;
 mod memory_queue;
+mod postgres;
+mod rows;
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use memory_queue::MemoryQueue;
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};

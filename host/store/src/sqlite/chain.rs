@@ -4,15 +4,12 @@
 //! kept, what a batch appended counts once it is committed, together with the heads beside the events. Called by the
 //! writer.
 
-use super::rows::{PortResult, body, corrupt, int, name, permanent, text};
 use super::statement::statement;
-use chimera_core::audit::{AuditDraft, AuditEvent, Head, genesis, link};
-use chimera_core::ids::CampaignId;
+use crate::chain::{Chain, beginning, head_of, name_of};
+use crate::rows::{PortResult, body, int, name, permanent, text};
+use chimera_core::audit::{AuditDraft, AuditEvent, Head, link};
 use rusqlite::Connection;
 use std::collections::HashMap;
-
-/// A chain: a campaign's, or the system's.
-pub(super) type Chain = Option<CampaignId>;
 
 /// More heads than this are not kept between batches.
 const MAX_CACHED: usize = 10_000;
@@ -117,16 +114,7 @@ fn last(db: &Connection, chain: Chain) -> PortResult<Head> {
          ORDER BY seq DESC LIMIT 1",
     )?;
     let last = last.bind(name_of(chain)).first(|row| Ok((row.get(0)?, row.get(1)?)))?;
-    last.map_or_else(|| Ok(Head { seq: 0, hash: genesis(chain) }), |row| head_of(chain, row))
-}
-
-/// A head as a row has it.
-pub(super) fn head_of(chain: Chain, (seq, hash): (i64, String)) -> PortResult<Head> {
-    let row = format!("{} {seq}", name_of(chain));
-    Ok(Head {
-        seq: u64::try_from(seq).map_err(|error| corrupt("audit_heads", &row, error))?,
-        hash: hash.parse().map_err(|error| corrupt("audit_heads", &row, error))?,
-    })
+    last.map_or_else(|| Ok(beginning(chain)), |row| head_of(chain, row))
 }
 
 fn insert(db: &Connection, event: &AuditEvent) -> PortResult<()> {
@@ -149,19 +137,4 @@ fn insert(db: &Connection, event: &AuditEvent) -> PortResult<()> {
     .bind(event.hash.to_string())
     .run()
     .map(drop)
-}
-
-const SYSTEM: &str = "system";
-
-/// A chain's name in SQL.
-pub(super) fn name_of(chain: Chain) -> String {
-    chain.map_or_else(|| SYSTEM.to_owned(), |campaign| campaign.to_string())
-}
-
-/// The chain of that name in SQL.
-pub(super) fn named(name: &str) -> PortResult<Chain> {
-    if name == SYSTEM {
-        return Ok(None);
-    }
-    name.parse().map(Some).map_err(|error| corrupt("audit_logs", name, error))
 }

@@ -2,8 +2,8 @@
 //!
 //! Reads only. Called by the writer.
 
-use super::rows::{PortResult, int, name, size};
 use super::statement::statement;
+use crate::rows::{PortResult, int, name, size};
 use chimera_core::change::Guard;
 use chimera_core::records::ScratchItem;
 use chimera_core::task::TaskState;

@@ -5,7 +5,7 @@
 //! too early is never taken for what is there now. What another program writes into these tables while the store is open
 //! may go unseen until the next such commit. Only a cache: it decides nothing. Used by the reads, told by the writer.
 
-use super::rows::PortResult;
+use crate::rows::PortResult;
 use chimera_core::change::Write;
 use chimera_core::route::Route;
 use chimera_core::skill::{SkillName, SkillRef, SkillVersion};

@@ -3,8 +3,8 @@
 //! A little at a time, in turn with the others' work, so that nobody waits for it; while there is more, every turn goes
 //! on. How long things are kept is core's to say. Called by the writer when the outbox is claimed.
 
-use super::rows::{PortResult, size};
 use super::statement::statement;
+use crate::rows::{PortResult, size};
 use chimera_core::clock::Timestamp;
 use chimera_core::journal;
 use chimera_core::records::TrendItem;

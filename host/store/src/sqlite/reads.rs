@@ -3,13 +3,14 @@
 //! What needs several rows to fit together is read in one transaction, which in WAL mode is one moment. Called by
 //! everything that looks at the truth.
 
-use super::chain;
-use super::rows::{BodyRow, PortResult, corrupt, noun, nouns, optional, readable};
+use super::rows::{nouns, optional, readable};
 use super::transport::OutboxClaim;
 use super::writer::{Answer, Work};
 use super::writes::journal_noun;
 use super::{SqliteStore, unexpected_answer};
+use crate::chain;
 use crate::error::port_error;
+use crate::rows::{BodyRow, PortResult, corrupt, noun};
 use async_trait::async_trait;
 use chimera_core::approval::Approval;
 use chimera_core::audit::{AuditDraft, AuditEvent, Head};
@@ -158,7 +159,7 @@ impl Truth for SqliteStore {
             sql.push(" AND campaign_id = ").push_bind(campaign.to_string());
         }
         if let Some(state) = filter.state {
-            sql.push(" AND state = ").push_bind(super::rows::name(&state)?);
+            sql.push(" AND state = ").push_bind(crate::rows::name(&state)?);
         }
         if let Some(moment) = filter.due_before {
             sql.push(" AND deadline < ").push_bind(moment.as_millis());

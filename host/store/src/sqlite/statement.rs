@@ -3,8 +3,8 @@
 //! It is kept prepared by its text, and its values are bound in their order. It decides nothing about what is written.
 //! Called by everything that works inside the writer's transaction.
 
-use super::rows::PortResult;
 use crate::error::write_error;
+use crate::rows::PortResult;
 use rusqlite::{CachedStatement, Connection, Row, ToSql};
 
 /// A statement whose values are being bound.

@@ -3,8 +3,8 @@
 //! They run in the writer like every other write, so of two claims one comes first and nothing is claimed twice. Nothing
 //! here looks at a clock: the caller brings the present along.
 
-use super::rows::{PortResult, noun};
 use super::statement::{run, statement};
+use crate::rows::{PortResult, noun};
 use chimera_core::change::{Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
 use rusqlite::Connection;

@@ -3,8 +3,8 @@
 //! The one function that writes a noun derives its columns from it, so body and columns cannot disagree. Rows are
 //! inserted or updated in place, never replaced, so references stay. Called by the writer, inside a savepoint.
 
-use super::rows::{PortResult, body, corrupt, int, name, permanent, readable_again, size, text};
 use super::statement::statement;
+use crate::rows::{PortResult, body, corrupt, int, name, permanent, readable_again, size, text};
 use chimera_core::approval::Approval;
 use chimera_core::campaign::Campaign;
 use chimera_core::change::{Outbox, Write};

@@ -4,10 +4,13 @@
 //! implementation through [`truth_contract!`] and [`queue_contract!`].
 #![allow(unreachable_pub, missing_docs, reason = "the names of the tests say what they are for")]
 #![allow(clippy::cloned_ref_to_slice_refs, reason = "the values compared read better")]
+#![allow(dead_code, reason = "not every implementation is both a truth and a queue")]
+#![allow(async_fn_in_trait, reason = "only tests implement them")]
 
 pub mod audit;
 pub mod commits;
 pub mod fixtures;
+pub mod model;
 pub mod queue;
 pub mod reads;
 pub mod transport;

@@ -4,11 +4,12 @@
 #[path = "../contract/mod.rs"]
 mod contract;
 mod crash;
-mod model;
 mod own;
 
 use chimera_core::ports::{Queue, Truth};
 use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
+use contract::model::{Lasting, batches, random_changes_do_what_the_model_says};
+use proptest::prelude::*;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -30,3 +31,26 @@ async fn open_queue() -> (Arc<dyn Queue>, ()) {
 
 truth_contract!(crate::open_truth);
 queue_contract!(crate::open_queue);
+
+impl Lasting for TempDir {
+    type Store = SqliteStore;
+
+    async fn open(&self) -> SqliteStore {
+        SqliteStore::open(SqliteOptions { group_max: 3, ..SqliteOptions::new(self.path()) }).await.unwrap()
+    }
+
+    async fn close(&self, store: SqliteStore) {
+        store.close().await;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_changes(batches in batches()) {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(random_changes_do_what_the_model_says(&folder, batches));
+    }
+}

@@ -1,21 +1,21 @@
 //! Random sequences of changes against a model in memory.
 
-use crate::contract::fixtures::*;
+use super::fixtures::*;
 use chimera_core::audit;
 use chimera_core::change::{Change, Committed, Guard, Write};
 use chimera_core::effect::Effect;
 use chimera_core::ids::*;
 use chimera_core::ports::{PortError, Truth};
 use chimera_core::task::{Task, TaskSpec};
-use chimera_store::{SqliteOptions, SqliteStore};
 use futures::future::join_all;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const TASKS: usize = 4;
 
+/// What is asked of a store.
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     /// Moves a task on from the revision it has, or from one that is this much too old.
     Bump { task: usize, behind: u64 },
     /// Moves two tasks on together.
@@ -95,10 +95,19 @@ impl Model {
     }
 }
 
-async fn run(batches: Vec<Vec<Step>>) {
-    let folder = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { group_max: 3, ..SqliteOptions::new(folder.path()) };
-    let mut store = SqliteStore::open(options.clone()).await.unwrap();
+/// What can be closed and opened again with all it has.
+pub trait Lasting {
+    /// The store that it is.
+    type Store: Truth;
+    /// Opens it.
+    async fn open(&self) -> Self::Store;
+    /// Closes it.
+    async fn close(&self, store: Self::Store);
+}
+
+/// Does what the steps say, on a store that takes changes in the order in which they are handed in.
+pub async fn random_changes_do_what_the_model_says(lasting: &impl Lasting, batches: Vec<Vec<Step>>) {
+    let store = lasting.open().await;
     let (specs, tasks): (Vec<TaskSpec>, Vec<Task>) = (0..TASKS).map(|_| task()).unzip();
     let taken = effect(LineageId::new(&SystemIds), 0);
     let mut setup = writes([Write::PutEffect(taken.clone())]);
@@ -116,13 +125,13 @@ async fn run(batches: Vec<Vec<Step>>) {
         }
         compare(&store, &model).await;
     }
-    store.close().await;
-    store = SqliteStore::open(options).await.unwrap();
+    lasting.close(store).await;
+    let store = lasting.open().await;
     compare(&store, &model).await;
-    store.close().await;
+    lasting.close(store).await;
 }
 
-async fn compare(store: &SqliteStore, model: &Model) {
+async fn compare(store: &impl Truth, model: &Model) {
     for task in &model.tasks {
         assert_eq!(store.task(task.id).await.unwrap().as_ref(), Some(task));
     }
@@ -131,11 +140,7 @@ async fn compare(store: &SqliteStore, model: &Model) {
     audit::verify(None, &events).unwrap();
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_changes_do_what_the_model_says(batches in prop::collection::vec(prop::collection::vec(step(), 1..8), 1..6)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(batches));
-    }
+/// Batches of steps.
+pub fn batches() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    prop::collection::vec(prop::collection::vec(step(), 1..8), 1..6)
 }

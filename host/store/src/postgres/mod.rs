@@ -1,0 +1,231 @@
+//! The truth on a PostgreSQL server, which any number of processes share.
+//!
+//! A few writers join the changes of this process into transactions; what processes do at the same time is held apart by
+//! locks on the rows that guards ask about. Nothing here decides what is written. Opened by the binary and by tests.
+
+mod batch;
+mod bulk;
+mod chain;
+mod connection;
+mod fault;
+mod known;
+mod reads;
+mod single;
+mod text;
+mod transport;
+mod writer;
+
+use crate::error::{StoreError, closed};
+use crate::listen::{BroadcastListener, CAPACITY};
+use chimera_core::change::{Change, Committed};
+use chimera_core::ports::{Notice, PortError, listen};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use std::fmt;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use writer::{Job, Work};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// Changes that may wait for the writers before callers wait to hand theirs in.
+const WAITING_JOBS: usize = 4096;
+/// How long a connection is waited for.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Statements that are kept prepared on a connection.
+const STATEMENTS: usize = 200;
+
+/// How a store is opened.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database`, as libpq takes it, `?sslmode=…` included. It holds a secret.
+    pub url: String,
+    /// Most changes in one transaction; at least 1. What comes while one is committed is in the next one together.
+    pub group_max: usize,
+    /// Connections for writing; at least 1.
+    pub writers: u32,
+    /// Connections for reading; at least 1.
+    pub readers: u32,
+}
+
+impl PostgresOptions {
+    /// The usual options for a server: 500 changes, 2 writers, 8 readers.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), group_max: 500, writers: 2, readers: 8 }
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions").field("group_max", &self.group_max).finish_non_exhaustive()
+    }
+}
+
+/// The truth on a PostgreSQL server. Cloning it is cheap; the clones share everything.
+///
+/// [`close`](Self::close) it before the process ends; a process that dies instead loses nothing that was answered.
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    readers: PgPool,
+    /// For people: without a password.
+    address: String,
+    /// What a closed store no longer has.
+    open: Mutex<Option<Open>>,
+    writers: TaskTracker,
+}
+
+#[derive(Clone)]
+struct Open {
+    jobs: mpsc::Sender<Job>,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("address", &self.shared.address).finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date; of several processes one does that and the others wait for it.
+    ///
+    /// # Errors
+    /// [`StoreError`], which says what to do. Nothing is changed then.
+    pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
+        let connect = connect_options(&options.url)?;
+        let address = address(&connect);
+        let mut db = tokio::time::timeout(CONNECT, connect.connect())
+            .await
+            .map_err(|_| StoreError::Unreachable {
+                address: address.clone(),
+                cause: format!("it does not answer within {CONNECT:?}"),
+            })?
+            .map_err(|error| StoreError::from_postgres(&address, &error))?;
+        migrate(&mut db, &address).await?;
+        connection::prepare(&mut db).await.map_err(|error| StoreError::from_postgres(&address, &error))?;
+        let readers = PgPoolOptions::new()
+            .max_connections(options.readers.max(1))
+            .acquire_timeout(CONNECT)
+            // Asked first whether it is still there: a server that was restarted costs its readers nothing.
+            .test_before_acquire(true)
+            .after_connect(|db, _| Box::pin(connection::prepare(db)))
+            .connect_lazy_with(connect.clone());
+        let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
+        let (notices, _) = broadcast::channel(CAPACITY);
+        let work = Work {
+            jobs: Arc::new(tokio::sync::Mutex::new(waiting)),
+            connect,
+            group_max: options.group_max.max(1),
+            notices: notices.clone(),
+        };
+        let writers = TaskTracker::new();
+        let mut first = Some(db);
+        for _ in 0..options.writers.max(1) {
+            writers.spawn(writer::run(work.clone(), first.take()));
+        }
+        writers.close();
+        let open = Mutex::new(Some(Open { jobs, notices }));
+        Ok(Self { shared: Arc::new(Shared { readers, address, open, writers }) })
+    }
+
+    /// Commits what was accepted and closes the connections. Later calls are answered with
+    /// [`Closed`](chimera_core::ports::PortErrorKind::Closed), listeners hear that no more will come. Closing twice is no
+    /// error.
+    pub async fn close(&self) {
+        drop(self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.writers.wait().await;
+        self.shared.readers.close().await;
+    }
+
+    /// Where the server is, without any secret.
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    fn reader(&self) -> &PgPool {
+        &self.shared.readers
+    }
+
+    fn open_parts(&self) -> Option<Open> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands a change to the writers. Once handed over it is done whole or not at all, also if the caller stops waiting.
+    async fn commit_change(&self, change: Change) -> Result<Committed, PortError> {
+        let jobs = self.open_parts().ok_or_else(closed)?.jobs;
+        let (reply, answer) = oneshot::channel();
+        jobs.send(Job { change, reply }).await.map_err(|_| closed())?;
+        // Not holding the sender while waiting lets the writers end.
+        drop(jobs);
+        answer.await.map_err(|_| closed())?
+    }
+
+    fn listen(&self) -> listen::Receiver {
+        let receiver = match self.open_parts() {
+            Some(open) => open.notices.subscribe(),
+            None => broadcast::channel(1).1,
+        };
+        Box::new(BroadcastListener(receiver))
+    }
+
+    fn send_notice(&self, notice: Notice) {
+        if let Some(open) = self.open_parts() {
+            // Nobody listening is no error.
+            let _ = open.notices.send(notice);
+        }
+    }
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Address { cause: error.to_string() })?;
+    let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
+    Ok(match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("chimera"),
+    })
+}
+
+/// For people: without user and password.
+fn address(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or("the user's database");
+    format!("{}:{}, database {database}", options.get_host(), options.get_port())
+}
+
+async fn migrate(db: &mut PgConnection, address: &str) -> Result<(), StoreError> {
+    let failed = |error: &sqlx::Error| StoreError::from_postgres(address, error);
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let has_schema: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *db)
+        .await
+        .map_err(|error| failed(&error))?;
+    if has_schema {
+        let found: Vec<(i64, Vec<u8>, bool)> =
+            sqlx::query_as("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+                .fetch_all(&mut *db)
+                .await
+                .map_err(|error| failed(&error))?;
+        if let Some(found) = found.iter().map(|(version, ..)| *version).filter(|found| *found > known).max() {
+            return Err(StoreError::NewerServerSchema { address: address.to_owned(), found, known });
+        }
+        // Migrating writes even when there is nothing to do, which a server that may only be read from does not allow.
+        let is_up_to_date = found.len() == MIGRATIONS.iter().count()
+            && MIGRATIONS.iter().zip(&found).all(|(known, (version, checksum, success))| {
+                known.version == *version && *known.checksum == **checksum && *success
+            });
+        if is_up_to_date {
+            return Ok(());
+        }
+    }
+    MIGRATIONS.run(&mut *db).await.map_err(|error| match error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => failed(&cause),
+        other => StoreError::ForeignSchema { address: address.to_owned(), cause: other.to_string() },
+    })
+}

@@ -1,0 +1,311 @@
+//! What only a server has: other processes, a network, rights.
+
+use crate::Schema;
+use crate::contract::fixtures::*;
+use chimera_core::audit;
+use chimera_core::change::{Change, Committed, Guard, OutboxTopic, Write};
+use chimera_core::ids::*;
+use chimera_core::ports::{PortErrorKind, Truth};
+use chimera_core::task::Task;
+use chimera_store::{PostgresOptions, PostgresStore, StoreErrorKind};
+use futures::future::join_all;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Runs SQL of the test's own, in the test's schema.
+async fn sql(schema: &Schema, text: String) {
+    let mut db = PgConnection::connect(&schema.url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut db).await.unwrap();
+}
+
+/// Two stores are as good as two processes: they share nothing but the server.
+async fn two(schema: &Schema) -> [PostgresStore; 2] {
+    [schema.store().await, schema.store().await]
+}
+
+fn bump(task: &Task) -> Change {
+    let mut next = task.clone();
+    next.rev += 1;
+    let mut change = writes([Write::PutTask(next)]);
+    change.guard(Guard::TaskRev(task.id, task.rev));
+    change.audit(draft(None, "task.bumped"));
+    change
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_move_one_task_on_one_after_the_other() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let (spec, task) = task();
+    let _ = stores[0].commit(creation(&spec, &task)).await.unwrap();
+    let movers = (0..8_usize).map(|mover| {
+        let store = stores[mover % 2].clone();
+        tokio::spawn(async move {
+            let mut applied = 0_u64;
+            while applied < 10 {
+                let now = store.task(task.id).await.unwrap().unwrap();
+                if store.commit(bump(&now)).await.unwrap() == Committed::Applied {
+                    applied += 1;
+                }
+            }
+        })
+    });
+    for mover in join_all(movers).await {
+        mover.unwrap();
+    }
+    assert_eq!(stores[1].task(task.id).await.unwrap().unwrap().rev, 80, "a revision was given twice");
+    let events = stores[0].audit(None, 0, 1000).await.unwrap();
+    assert_eq!(events.len(), 80, "one event for each that was applied");
+    audit::verify_through(None, &events, stores[1].audit_head(None).await.unwrap()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_one_makes_what_was_not_there() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let one_of = async |changes: [Change; 2], what: &str| {
+        let [first, second] = changes;
+        let (first, second) = tokio::join!(stores[0].commit(first), stores[1].commit(second));
+        let applied = [&first, &second].into_iter().filter(|result| matches!(result, Ok(Committed::Applied))).count();
+        let stale = [&first, &second].into_iter().filter(|result| matches!(result, Ok(Committed::Stale(_)))).count();
+        assert_eq!((applied, stale), (1, 1), "{what}: {first:?}, {second:?}");
+    };
+    for round in 0..20 {
+        let (spec, task) = task();
+        let _ = stores[0].commit(writes([Write::PutSpec(spec)])).await.unwrap();
+        let mut made = writes([Write::PutTask(task.clone())]);
+        made.guard(Guard::TaskAbsent(task.id));
+        one_of([made.clone(), made], "a task").await;
+
+        let lineage = LineageId::new(&SystemIds);
+        let intent = || {
+            let effect = effect(lineage, 0);
+            let mut change = writes([Write::PutEffect(effect.clone())]);
+            change.guard(Guard::EffectAbsent(effect.key));
+            change
+        };
+        one_of([intent(), intent()], "an effect").await;
+
+        let mut skill = skill();
+        skill.version.minor = round;
+        skill.name = format!("acme/skill-{round}").parse().unwrap();
+        let mut installed = writes([Write::PutSkill(version(skill.clone()))]);
+        installed.guard(Guard::SkillAbsent(skill.clone()));
+        one_of([installed.clone(), installed], "a version").await;
+        let mut routed = writes([Write::PutRoute(route(&skill))]);
+        routed.guard(Guard::RouteRev(skill.name.clone(), 0));
+        one_of([routed.clone(), routed], "a route").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_claim_each_row_once() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let rows: Vec<_> = (0..300).map(|_| outbox(OutboxTopic::Dispatch, 5, start())).collect();
+    let _ = stores[0].commit(writes(rows.iter().cloned().map(Write::PutOutbox))).await.unwrap();
+    let claimers = (0..6_usize).map(|claimer| {
+        let store = stores[claimer % 2].clone();
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            let mut empty = 0;
+            // A row that another is claiming is passed over, so nothing once does not mean nothing left.
+            while empty < 3 && mine.len() <= 300 {
+                let claimed = store.claim_outbox(OutboxTopic::Dispatch, at(1), at(1_000), 7).await.unwrap();
+                empty = if claimed.is_empty() { empty + 1 } else { 0 };
+                mine.extend(claimed.into_iter().map(|row| row.id));
+            }
+            mine
+        })
+    });
+    let claimed: Vec<OutboxId> = join_all(claimers).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(claimed.len(), rows.len(), "a row was claimed twice or never");
+    assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>(), rows.iter().map(|row| row.id).collect());
+}
+
+/// Rows in opposite orders, from two processes that both write many at once: nobody may wait in a circle for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rows_in_any_order_do_not_stop_two_processes() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let made: Vec<_> = (0..20).map(|_| task()).collect();
+    for (spec, task) in &made {
+        let _ = stores[0].commit(creation(spec, task)).await.unwrap();
+    }
+    let started = Instant::now();
+    let movers = (0..8_usize).map(|mover| {
+        let store = stores[mover % 2].clone();
+        let mut tasks: Vec<Task> = made.iter().map(|(_, task)| task.clone()).collect();
+        if mover % 4 < 2 {
+            tasks.reverse();
+        }
+        tokio::spawn(async move {
+            let other = CampaignId::from_uuid(tasks[0].id.as_uuid());
+            for _ in 0..20 {
+                let mut change = Change::new();
+                for task in &mut tasks {
+                    task.retries += 1;
+                    change.write(Write::PutTask(task.clone()));
+                }
+                change.audit(draft(Some(other), "all.bumped"));
+                change.audit(draft(None, "all.bumped"));
+                assert_eq!(store.commit(change).await.unwrap(), Committed::Applied);
+            }
+        })
+    });
+    for mover in join_all(movers).await {
+        mover.unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "they waited for each other: {:?}", started.elapsed());
+    let events = stores[0].audit(None, 0, 1000).await.unwrap();
+    assert_eq!(events.len(), 160);
+    audit::verify(None, &events).unwrap();
+}
+
+/// Cuts every connection of a program by the name that it gave.
+async fn cut(schema: &Schema, program: &str) {
+    sql(schema, format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{program}'"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_cost_at_most_what_was_under_way() {
+    let schema = Schema::create().await;
+    let program = format!("cut-{}", schema.name);
+    let store = PostgresStore::open(PostgresOptions::new(format!("{}&application_name={program}", schema.url())))
+        .await
+        .unwrap();
+    let (spec, task) = task();
+    let _ = store.commit(creation(&spec, &task)).await.unwrap();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let (mut applied, mut unknown) = (0_u64, 0_u64);
+            let ends = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < ends {
+                let now = match store.task(task.id).await {
+                    Ok(found) => found.unwrap(),
+                    Err(error) => {
+                        assert_eq!(error.kind, PortErrorKind::Unavailable, "{error}");
+                        continue;
+                    }
+                };
+                match store.commit(bump(&now)).await {
+                    Ok(Committed::Applied) => applied += 1,
+                    Ok(Committed::Stale(_)) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind, PortErrorKind::Unavailable, "{error}");
+                        unknown += 1;
+                    }
+                }
+            }
+            (applied, unknown)
+        }
+    });
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        cut(&schema, &program).await;
+    }
+    let (applied, unknown) = writer.await.unwrap();
+    let rev = store.task(task.id).await.unwrap().unwrap().rev;
+    assert!(applied > 10, "it did not come back: {applied}");
+    assert!((applied..=applied + unknown).contains(&rev), "{applied} applied, {unknown} unknown, revision {rev}");
+    let events = store.audit(None, 0, u32::MAX).await.unwrap();
+    assert_eq!(events.len() as u64, rev, "an event for each revision");
+    audit::verify_through(None, &events, store.audit_head(None).await.unwrap()).unwrap();
+}
+
+/// A process that stops in the middle of a transaction holds its locks; the server ends it, and the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_process_does_not_stop_the_others() {
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    let (spec, task) = task();
+    let _ = store.commit(creation(&spec, &task)).await.unwrap();
+    let mut stopped = PgConnection::connect(&schema.url()).await.unwrap();
+    let hold = format!(
+        "SET idle_in_transaction_session_timeout = '1s'; BEGIN; SELECT 1 FROM tasks WHERE id = '{}' FOR UPDATE",
+        task.id
+    );
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut stopped).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(store.commit(bump(&task)).await.unwrap(), Committed::Applied);
+    assert!(started.elapsed() > Duration::from_millis(500), "it did not wait");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_it_from_opening_is_said_without_the_password() {
+    let schema = Schema::create().await;
+    let refused = async |url: String| {
+        let error = PostgresStore::open(PostgresOptions::new(url)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(!text.contains("secret"), "{text}");
+        (error.kind(), text)
+    };
+    let (kind, text) = refused("postgres//secret".to_owned()).await;
+    assert_eq!(kind, StoreErrorKind::Unreadable, "{text}");
+    assert!(text.contains("postgres://user:password@host:port/database"), "{text}");
+
+    // Port 1 is nobody's.
+    let (kind, text) = refused("postgres://chimera:secret@127.0.0.1:1/postgres".to_owned()).await;
+    assert_eq!(kind, StoreErrorKind::Unavailable, "{text}");
+    assert!(text.contains("127.0.0.1:1, database postgres"), "{text}");
+
+    let server = crate::server();
+    let (_, place) = server.split_once('@').unwrap();
+    let (kind, text) = refused(format!("postgres://nobody-here:secret@{place}")).await;
+    assert_eq!(kind, StoreErrorKind::Unreadable, "{text}");
+    assert!(text.contains("nobody-here"), "{text}");
+
+    let (rest, _) = server.rsplit_once('/').unwrap();
+    let (kind, text) = refused(format!("{rest}/no-such-database")).await;
+    assert_eq!(kind, StoreErrorKind::Unreadable, "{text}");
+    assert!(text.contains("no-such-database"), "{text}");
+
+    schema.store().await.close().await;
+    sql(&schema, "UPDATE _sqlx_migrations SET version = 9000 WHERE version = 1".to_owned()).await;
+    let (kind, text) = refused(schema.url()).await;
+    assert_eq!(kind, StoreErrorKind::NewerSchema, "{text}");
+    assert!(text.contains("upgrade the program"), "{text}");
+}
+
+/// As a server is that has become a standby, or whose operator has said so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_may_only_be_read_is_read() {
+    let schema = Schema::create().await;
+    let read_only = format!("{}&options[default_transaction_read_only]=on", schema.url());
+    let error = PostgresStore::open(PostgresOptions::new(read_only.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("read-only transaction"), "{error}");
+
+    let (spec, task) = task();
+    let _ = schema.store().await.commit(creation(&spec, &task)).await.unwrap();
+    let store = PostgresStore::open(PostgresOptions::new(read_only)).await.unwrap();
+    assert_eq!(store.task(task.id).await.unwrap().as_ref(), Some(&task));
+    let error = store.commit(bump(&task)).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Unavailable, "{error}");
+    assert!(error.message.contains("read-only transaction"), "{error}");
+    let claim = store.claim_outbox(OutboxTopic::Judge, at(0), at(1), 1).await.unwrap_err();
+    assert_eq!(claim.kind, PortErrorKind::Unavailable, "{claim}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_store_says_so_and_has_kept_everything() {
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    let (spec, task) = task();
+    let commits = (0..100).map(|_| store.commit(writes([Write::PutAgent(agent())])));
+    let (kept, ()) = tokio::join!(join_all(commits), async {
+        tokio::task::yield_now().await;
+        store.close().await;
+    });
+    let applied = kept.iter().filter(|result| matches!(result, Ok(Committed::Applied))).count();
+    assert!(kept.iter().all(|result| result.as_ref().is_ok_and(|it| *it == Committed::Applied)
+        || result.as_ref().is_err_and(|error| error.kind == PortErrorKind::Closed)));
+    assert_eq!(store.commit(creation(&spec, &task)).await.unwrap_err().kind, PortErrorKind::Closed);
+    assert_eq!(store.task(task.id).await.unwrap_err().kind, PortErrorKind::Closed);
+    store.close().await;
+    let again = schema.store().await;
+    assert_eq!(again.agents().await.unwrap().len(), applied, "what was answered is there, and nothing else");
+}
