@@ -74,10 +74,14 @@ pub fn ensure(consent: Consent) -> Result<()> {
 /// # Errors
 /// When something is missing and may not or cannot be installed.
 pub fn ensure_services(consent: Consent) -> Result<()> {
+    let mut packages = Vec::new();
     if services::postgres_bin().is_err() {
-        apt_install(&["postgresql"], consent)?;
+        packages.push("postgresql");
     }
-    Ok(())
+    if !on_path(services::REDIS) {
+        packages.push("redis-server");
+    }
+    if packages.is_empty() { Ok(()) } else { apt_install(&packages, consent) }
 }
 
 /// Where Chromium is.

@@ -124,7 +124,7 @@ impl<'c> Rows<'c> {
         .bind(each(&rows, |it| int(it.rev))?)
         .bind(all(&rows, |it| it.created_at.as_millis()))
         .bind(all(&rows, |it| it.updated_at.as_millis()))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 
@@ -140,7 +140,7 @@ impl<'c> Rows<'c> {
         .bind(all(&rows, |it| it.skill.name.as_str()))
         .bind(all(&rows, |it| it.skill.version.to_string()))
         .bind(all(&rows, |it| it.skill.digest.to_string()))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 
@@ -158,7 +158,7 @@ impl<'c> Rows<'c> {
         .bind(each(&rows, |it| name(&it.state))?)
         .bind(all(&rows, |it| it.task.map(|task| task.as_uuid())))
         .bind(all(&rows, |it| i64::from(it.position)))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 
@@ -232,7 +232,7 @@ impl<'c> Rows<'c> {
         .bind(each(&rows, |it| name(&it.state))?)
         .bind(all(&rows, |it| it.created_at.as_millis()))
         .bind(all(&rows, |it| it.updated_at.as_millis()))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 
@@ -253,7 +253,7 @@ impl<'c> Rows<'c> {
         .bind(each(&rows, |it| name(&it.state))?)
         .bind(all(&rows, |it| it.deadline.as_millis()))
         .bind(all(&rows, |it| it.created_at.as_millis()))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 
@@ -275,7 +275,7 @@ impl<'c> Rows<'c> {
         .bind(all(&rows, |it| i16::from(it.priority)))
         .bind(all(&rows, |it| it.available_at.as_millis()))
         .bind(all(&rows, |it| it.created_at.as_millis()))
-        .bind(each(&rows, |it| body(it))?);
+        .bind(each(&rows, body)?);
         run(db, rows.len(), statement).await
     }
 }
@@ -314,7 +314,7 @@ impl<'c> TaskRows<'c> {
                 return Err(permanent(format!("task {}: a confidence is not a finite number", task.id)));
             }
         }
-        Ok(Self { tasks, bodies: each(tasks, |task| body(task))? })
+        Ok(Self { tasks, bodies: each(tasks, body)? })
     }
 
     async fn run(self, db: &mut PgConnection, sql: &'static str) -> Written<()> {
