@@ -138,6 +138,21 @@ CREATE TABLE outbox (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 CREATE INDEX outbox_due ON outbox (topic, priority DESC, created_at, id);
 
+-- Transport of ready tasks where no Redis is: it may be emptied at any time, and is filled again from `tasks`. `number` is
+-- drawn anew whenever a task is put on it, and `claims` counts up, so that a receipt names one claim. Neither `claims` nor
+-- `visible_at` is in an index.
+CREATE TABLE task_queue (
+    planner_id TEXT     NOT NULL,
+    task_id    UUID     NOT NULL,
+    priority   SMALLINT NOT NULL,
+    number     BIGINT   NOT NULL GENERATED ALWAYS AS IDENTITY,
+    claims     BIGINT   NOT NULL DEFAULT 0,
+    -- When it may be claimed again; none if nobody has claimed it.
+    visible_at BIGINT,
+    PRIMARY KEY (planner_id, task_id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+CREATE INDEX task_queue_order ON task_queue (planner_id, priority DESC, number);
+
 CREATE TABLE journal (
     task_id UUID   NOT NULL,
     epoch   BIGINT NOT NULL,
@@ -210,6 +225,15 @@ CREATE TABLE skill_versions (
     body         TEXT   NOT NULL,
     PRIMARY KEY (name, version)
 );
+
+-- The bytes of components, by their digest.
+CREATE TABLE blobs (
+    digest     TEXT   NOT NULL PRIMARY KEY,
+    created_at BIGINT NOT NULL,
+    bytes      BYTEA  NOT NULL
+);
+-- They are compressed by nobody: it would cost time at every read, and components hardly get smaller.
+ALTER TABLE blobs ALTER COLUMN bytes SET STORAGE EXTERNAL;
 
 -- Which version of a skill new work gets. What a version on trial has done so far is in columns of its own, which count up in
 -- any order and move no `rev`; they take the place of what `body` says of it.
@@ -297,3 +321,15 @@ BEGIN
 END $$;
 CREATE TRIGGER content_trends_kept AFTER INSERT OR DELETE ON content_trends
     FOR EACH ROW EXECUTE FUNCTION count_trends();
+
+-- Every process keeps the few rows that say which skills there are: it is told when they change. What a version on trial
+-- has done is not among them. The program says what the text means (`hints`).
+CREATE FUNCTION tell_of_skill() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('chimera', '- skill:' || coalesce(NEW.name, OLD.name) || ' ' || TG_TABLE_SCHEMA);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER skill_versions_told AFTER INSERT OR UPDATE OR DELETE ON skill_versions
+    FOR EACH ROW EXECUTE FUNCTION tell_of_skill();
+CREATE TRIGGER skill_routes_told AFTER INSERT OR UPDATE OF body OR DELETE ON skill_routes
+    FOR EACH ROW EXECUTE FUNCTION tell_of_skill();

@@ -219,7 +219,7 @@ pub struct Outbox {
 }
 
 /// To whom an outbox row goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutboxTopic {
     /// The relay: put the task on the queue.

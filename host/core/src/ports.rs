@@ -107,6 +107,12 @@ pub enum Notice {
     Audited(Box<AuditEvent>),
     /// A row was put into the outbox under this topic.
     Outbox(OutboxTopic),
+    /// Tasks were put on a queue.
+    Queued,
+    /// Versions or routes of a skill were changed; of any if none is named.
+    Skills(Option<SkillName>),
+    /// Another process appended events that are not told one by one.
+    Elsewhere,
     /// Progress of a running task; not durable.
     Progress {
         /// The campaign.
@@ -126,9 +132,9 @@ pub trait Truth: Send + Sync {
     /// Applies a change atomically; returns once it is durable. Many changes share one transaction, and a stale one
     /// never fails its neighbours.
     async fn commit(&self, change: Change) -> Result<Committed, PortError>;
-    /// Hears of every commit of this process.
+    /// Hears of every commit of this process, and hints of those of others.
     fn subscribe(&self) -> listen::Receiver;
-    /// Tells this process's listeners something that is not durable.
+    /// Tells this process's listeners something that is not durable; what wakes workers is told to other processes' too.
     fn tell(&self, notice: Notice);
 
     /// One campaign.

@@ -1,7 +1,7 @@
 //! The data folder: made private, and owned by one process at a time.
 //!
 //! The lock is the operating system's, so it ends with its holder however that dies; the process id in the lock file is
-//! for people only and is never trusted. Called when a store is opened.
+//! for people only and is never trusted. Called when a store is opened, and by the binary where the truth is elsewhere.
 
 use crate::error::StoreError;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -14,7 +14,7 @@ const LOCK_FILE: &str = "chimera.lock";
 
 /// The right to use a data folder, until dropped.
 #[derive(Debug)]
-pub(crate) struct FolderLock {
+pub struct FolderLock {
     /// Closing the file releases the lock.
     _file: File,
 }
@@ -23,7 +23,7 @@ pub(crate) struct FolderLock {
 ///
 /// # Errors
 /// [`StoreError::Unreadable`] or [`StoreError::Locked`].
-pub(crate) fn claim(folder: &Path) -> Result<FolderLock, StoreError> {
+pub fn claim(folder: &Path) -> Result<FolderLock, StoreError> {
     make(folder)?;
     let path = folder.join(LOCK_FILE);
     let mut file = open_private(&path)?;

@@ -10,6 +10,7 @@
 mod chain;
 mod error;
 mod folder;
+mod installed;
 mod listen;
 mod memory_queue;
 mod postgres;
@@ -17,6 +18,7 @@ mod rows;
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use folder::{FolderLock, claim as claim_folder};
 pub use memory_queue::MemoryQueue;
-pub use postgres::{PostgresOptions, PostgresStore};
+pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -68,10 +68,15 @@ async fn next_event(receiver: &mut Receiver, campaign: Option<CampaignId>) -> Op
                     return Some(event);
                 }
             }
-            Heard::Missed => return Some(Event::default().event("missed").data("{}")),
+            Heard::Missed => return Some(missed()),
             Heard::Closed => return None,
         }
     }
+}
+
+/// The truth is to be read again.
+fn missed() -> Event {
+    Event::default().event("missed").data("{}")
 }
 
 fn event_of(notice: &Notice, wanted: Option<CampaignId>) -> Option<Event> {
@@ -84,6 +89,7 @@ fn event_of(notice: &Notice, wanted: Option<CampaignId>) -> Option<Event> {
             let data = json!({ "campaign": campaign, "task": task, "fraction": fraction, "message": message });
             Some(Event::default().event("progress").data(data.to_string()))
         }
-        Notice::Audited(_) | Notice::Progress { .. } | Notice::Outbox(_) => None,
+        Notice::Elsewhere => Some(missed()),
+        Notice::Audited(_) | Notice::Progress { .. } | Notice::Outbox(_) | Notice::Queued | Notice::Skills(_) => None,
     }
 }

@@ -28,3 +28,9 @@ pub(super) async fn open(options: &PgConnectOptions) -> PortResult<PgConnection>
 pub(super) async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {
     raw_sql(SETTINGS).execute(db).await.map(drop)
 }
+
+/// Tells a new connection for what need not be on disk.
+pub(super) async fn prepare_loose(db: &mut PgConnection) -> sqlx::Result<()> {
+    prepare(db).await?;
+    raw_sql("SET synchronous_commit = off").execute(db).await.map(drop)
+}

@@ -4,11 +4,14 @@
 //! locks on the rows that guards ask about. Nothing here decides what is written. Opened by the binary and by tests.
 
 mod batch;
+mod blobs;
 mod bulk;
 mod chain;
 mod connection;
 mod fault;
+mod hints;
 mod known;
+mod queue;
 mod reads;
 mod single;
 mod text;
@@ -16,9 +19,11 @@ mod transport;
 mod writer;
 
 use crate::error::{StoreError, closed};
+use crate::installed::Installed;
 use crate::listen::{BroadcastListener, CAPACITY};
 use chimera_core::change::{Change, Committed};
 use chimera_core::ports::{Notice, PortError, listen};
+use hints::{Ear, Hint, Hints};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
@@ -27,8 +32,11 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use writer::{Job, Work};
+
+pub use queue::PostgresQueue;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -36,6 +44,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 const WAITING_JOBS: usize = 4096;
 /// How long a connection is waited for.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long versions and routes of skills may be kept, in case nobody told that they were changed.
+const SKILLS_KEPT: Duration = Duration::from_secs(1);
 /// Statements that are kept prepared on a connection.
 const STATEMENTS: usize = 200;
 
@@ -50,12 +60,14 @@ pub struct PostgresOptions {
     pub writers: u32,
     /// Connections for reading; at least 1.
     pub readers: u32,
+    /// Connections for what need not be on disk: claims, the queue, hints to other processes; at least 1.
+    pub transports: u32,
 }
 
 impl PostgresOptions {
-    /// The usual options for a server: 500 changes, 2 writers, 8 readers.
+    /// The usual options for a server: 500 changes, 2 writers, 8 readers, 4 for transport.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), group_max: 500, writers: 2, readers: 8 }
+        Self { url: url.into(), group_max: 500, writers: 2, readers: 8, transports: 4 }
     }
 }
 
@@ -75,11 +87,17 @@ pub struct PostgresStore {
 
 struct Shared {
     readers: PgPool,
+    /// Its transactions are not waited for until they are on disk.
+    loose: PgPool,
+    installed: Arc<Installed>,
+    hints: Arc<Hints>,
     /// For people: without a password.
     address: String,
     /// What a closed store no longer has.
     open: Mutex<Option<Open>>,
     writers: TaskTracker,
+    /// Ends what tells and hears other processes.
+    stop: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -111,21 +129,30 @@ impl PostgresStore {
             .map_err(|error| StoreError::from_postgres(&address, &error))?;
         migrate(&mut db, &address).await?;
         connection::prepare(&mut db).await.map_err(|error| StoreError::from_postgres(&address, &error))?;
-        let readers = PgPoolOptions::new()
-            .max_connections(options.readers.max(1))
-            .acquire_timeout(CONNECT)
-            // Asked first whether it is still there: a server that was restarted costs its readers nothing.
-            .test_before_acquire(true)
+        let readers = pool(options.readers)
             .after_connect(|db, _| Box::pin(connection::prepare(db)))
             .connect_lazy_with(connect.clone());
+        let loose = pool(options.transports)
+            .after_connect(|db, _| Box::pin(connection::prepare_loose(db)))
+            .connect_lazy_with(connect.clone());
+        let installed = Arc::new(Installed::for_at_most(SKILLS_KEPT));
+        let hints = Arc::new(Hints::new());
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let (notices, _) = broadcast::channel(CAPACITY);
         let work = Work {
             jobs: Arc::new(tokio::sync::Mutex::new(waiting)),
-            connect,
+            connect: connect.clone(),
             group_max: options.group_max.max(1),
             notices: notices.clone(),
+            installed: installed.clone(),
+            hints: hints.clone(),
         };
+        let stop = CancellationToken::new();
+        let ear = Ear { connect, hints: hints.clone(), installed: installed.clone(), notices: notices.clone() };
+        let listening = ear.attach().await.map_err(|error| StoreError::from_postgres(&address, &error))?;
+        tokio::spawn(ear.listen(listening, stop.clone()));
+        let (telling, tells_on, told) = (hints.clone(), loose.clone(), stop.clone());
+        tokio::spawn(async move { telling.tell(&tells_on, &told).await });
         let writers = TaskTracker::new();
         let mut first = Some(db);
         for _ in 0..options.writers.max(1) {
@@ -133,7 +160,8 @@ impl PostgresStore {
         }
         writers.close();
         let open = Mutex::new(Some(Open { jobs, notices }));
-        Ok(Self { shared: Arc::new(Shared { readers, address, open, writers }) })
+        let shared = Shared { readers, loose, installed, hints, address, open, writers, stop };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Commits what was accepted and closes the connections. Later calls are answered with
@@ -142,6 +170,8 @@ impl PostgresStore {
     pub async fn close(&self) {
         drop(self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.shared.writers.wait().await;
+        self.shared.stop.cancel();
+        self.shared.loose.close().await;
         self.shared.readers.close().await;
     }
 
@@ -152,6 +182,10 @@ impl PostgresStore {
 
     fn reader(&self) -> &PgPool {
         &self.shared.readers
+    }
+
+    fn loose(&self) -> &PgPool {
+        &self.shared.loose
     }
 
     fn open_parts(&self) -> Option<Open> {
@@ -177,11 +211,25 @@ impl PostgresStore {
     }
 
     fn send_notice(&self, notice: Notice) {
+        if notice == Notice::Queued {
+            self.shared.hints.add(Hint::Queued);
+        }
         if let Some(open) = self.open_parts() {
             // Nobody listening is no error.
             let _ = open.notices.send(notice);
         }
     }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn pool(connections: u32) -> PgPoolOptions {
+    // Asked first whether it is still there: a server that was restarted costs nobody anything.
+    PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(CONNECT).test_before_acquire(true)
 }
 
 fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {

@@ -74,6 +74,36 @@ impl PostgresStore {
         nouns(table, sql.build_query_as().fetch_all(self.reader()).await.map_err(postgres_error)?)
     }
 
+    async fn read_skills(&self, name: Option<&SkillName>) -> PortResult<Vec<SkillVersion>> {
+        let rows = query_as(
+            "SELECT name || '@' || version, body FROM skill_versions WHERE name = $1 OR $1 IS NULL
+             ORDER BY name, installed_at, version",
+        );
+        let rows = rows.bind(name.map(SkillName::as_str)).fetch_all(self.reader()).await.map_err(postgres_error)?;
+        Ok(readable("skill_versions", rows))
+    }
+
+    async fn read_routes(&self, name: Option<&SkillName>) -> PortResult<Vec<Route>> {
+        let rows: Vec<(String, String, Option<i64>, Option<i64>)> = query_as(
+            "SELECT name, body, canary_runs, canary_failures FROM skill_routes WHERE name = $1 OR $1 IS NULL
+             ORDER BY name",
+        )
+        .bind(name.map(SkillName::as_str))
+        .fetch_all(self.reader())
+        .await
+        .map_err(postgres_error)?;
+        let mut routes = Vec::with_capacity(rows.len());
+        for (name, body, runs, failures) in rows {
+            let Some(mut route) = readable::<Route>("skill_routes", vec![(name, body)]).pop() else { continue };
+            if let Some(canary) = &mut route.canary {
+                let count = |count: Option<i64>| u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
+                (canary.runs, canary.failures) = (count(runs), count(failures));
+            }
+            routes.push(route);
+        }
+        Ok(routes)
+    }
+
     async fn tasks_due(&self, sql: &'static str, now: Timestamp, limit: u32) -> PortResult<Vec<Task>> {
         let due = query_as(sql).bind(now.as_millis()).bind(i64::from(limit));
         nouns("tasks", due.fetch_all(self.reader()).await.map_err(postgres_error)?)
@@ -249,41 +279,25 @@ impl Truth for PostgresStore {
         claimed_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Outbox>, PortError> {
-        transport::claim_outbox(self.reader(), &OutboxClaim { topic, now, claimed_until, limit }).await
+        transport::claim_outbox(self.loose(), &OutboxClaim { topic, now, claimed_until, limit }).await
     }
 
     async fn release_outbox_claims(&self) -> Result<(), PortError> {
-        transport::release_outbox_claims(self.reader()).await
+        transport::release_outbox_claims(self.loose()).await
     }
 
     async fn skills(&self, name: Option<&SkillName>) -> Result<Vec<SkillVersion>, PortError> {
-        let rows = query_as(
-            "SELECT name || '@' || version, body FROM skill_versions WHERE name = $1 OR $1 IS NULL
-             ORDER BY name, installed_at, version",
-        );
-        let rows = rows.bind(name.map(SkillName::as_str)).fetch_all(self.reader()).await.map_err(postgres_error)?;
-        Ok(readable("skill_versions", rows))
+        match name {
+            Some(name) => self.shared.installed.skills.get(name, self.read_skills(Some(name))).await,
+            None => self.read_skills(None).await,
+        }
     }
 
     async fn routes(&self, name: Option<&SkillName>) -> Result<Vec<Route>, PortError> {
-        let rows: Vec<(String, String, Option<i64>, Option<i64>)> = query_as(
-            "SELECT name, body, canary_runs, canary_failures FROM skill_routes WHERE name = $1 OR $1 IS NULL
-             ORDER BY name",
-        )
-        .bind(name.map(SkillName::as_str))
-        .fetch_all(self.reader())
-        .await
-        .map_err(postgres_error)?;
-        let mut routes = Vec::with_capacity(rows.len());
-        for (name, body, runs, failures) in rows {
-            let Some(mut route) = readable::<Route>("skill_routes", vec![(name, body)]).pop() else { continue };
-            if let Some(canary) = &mut route.canary {
-                let count = |count: Option<i64>| u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
-                (canary.runs, canary.failures) = (count(runs), count(failures));
-            }
-            routes.push(route);
+        match name {
+            Some(name) => self.shared.installed.routes.get(name, self.read_routes(Some(name))).await,
+            None => self.read_routes(None).await,
         }
-        Ok(routes)
     }
 
     async fn agents(&self) -> Result<Vec<Agent>, PortError> {

@@ -7,7 +7,7 @@ use crate::error::postgres_error;
 use crate::rows::{PortResult, noun};
 use chimera_core::change::{Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
-use sqlx::{Connection as _, PgConnection, PgPool, query, query_as, raw_sql};
+use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
 
 /// Which outbox rows to claim.
@@ -29,10 +29,7 @@ pub(super) async fn claim_outbox(pool: &PgPool, claim: &OutboxClaim) -> PortResu
 }
 
 async fn claimed(pool: &PgPool, claim: &OutboxClaim) -> sqlx::Result<Vec<(Uuid, String)>> {
-    let mut db = pool.acquire().await?;
-    let mut claiming = db.begin().await?;
-    without_waiting(&mut claiming).await?;
-    let rows = query_as(
+    query_as(
         "UPDATE outbox SET claimed_until = $1 WHERE id IN (
              SELECT id FROM outbox
              WHERE topic = $2 AND available_at <= $3 AND (claimed_until IS NULL OR claimed_until < $3)
@@ -44,15 +41,8 @@ async fn claimed(pool: &PgPool, claim: &OutboxClaim) -> sqlx::Result<Vec<(Uuid, 
     .bind(claim.topic.as_str())
     .bind(claim.now.as_millis())
     .bind(i64::from(claim.limit))
-    .fetch_all(&mut *claiming)
-    .await?;
-    claiming.commit().await?;
-    Ok(rows)
-}
-
-/// The transaction is not waited for until it is on disk.
-async fn without_waiting(db: &mut PgConnection) -> sqlx::Result<()> {
-    raw_sql("SET LOCAL synchronous_commit = off").execute(db).await.map(drop)
+    .fetch_all(pool)
+    .await
 }
 
 pub(super) async fn release_outbox_claims(pool: &PgPool) -> PortResult<()> {

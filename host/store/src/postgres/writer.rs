@@ -7,6 +7,8 @@
 
 use super::batch;
 use super::connection;
+use super::hints::{Hint, Hints};
+use crate::installed::Installed;
 use crate::rows::PortResult;
 use chimera_core::audit::AuditEvent;
 use chimera_core::change::{Change, Committed, Write};
@@ -29,6 +31,8 @@ pub(super) struct Work {
     pub(super) connect: PgConnectOptions,
     pub(super) group_max: usize,
     pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) installed: Arc<Installed>,
+    pub(super) hints: Arc<Hints>,
 }
 
 /// Runs until no more jobs can come; whatever was accepted by then is still committed.
@@ -68,6 +72,10 @@ impl Work {
             Ok(done) => {
                 let applied = |answer: &PortResult<Committed>| matches!(answer, Ok(Committed::Applied));
                 let applied: Vec<bool> = done.answers.iter().map(applied).collect();
+                // Before anybody is answered: whoever reads then must not find what was there before.
+                for (change, _) in changes.iter().zip(&applied).filter(|(_, applied)| **applied) {
+                    self.installed.written(&change.writes);
+                }
                 for (reply, answer) in replies.into_iter().zip(done.answers) {
                     // A caller that stopped waiting reads the truth again.
                     let _ = reply.send(answer);
@@ -87,8 +95,8 @@ impl Work {
 
     /// Tells the listeners of changes that were applied, and of the events that all of them appended.
     fn tell<'c>(&self, changes: impl Iterator<Item = &'c Change>, events: Vec<AuditEvent>) {
-        if self.notices.receiver_count() == 0 {
-            return;
+        if !events.is_empty() {
+            self.hints.add(Hint::Audited);
         }
         let mut events = events.into_iter();
         for change in changes {
@@ -97,6 +105,7 @@ impl Work {
             }
             for write in &change.writes {
                 if let Write::PutOutbox(row) = write {
+                    self.hints.add(Hint::Outbox(row.topic));
                     let _ = self.notices.send(Notice::Outbox(row.topic));
                 }
             }

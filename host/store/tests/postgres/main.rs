@@ -4,6 +4,7 @@
 //! own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[macro_use]
 #[path = "../contract/mod.rs"]
 mod contract;
 mod own;
@@ -70,6 +71,20 @@ async fn open_truth() -> (Arc<dyn Truth>, Schema) {
 }
 
 truth_contract!(crate::open_truth);
+
+mod sql_queue {
+    use super::{Schema, contract};
+    use chimera_core::ports::Queue;
+    use std::sync::Arc;
+
+    pub(crate) async fn open_queue() -> (Arc<dyn Queue>, Schema) {
+        let schema = Schema::create().await;
+        let store = schema.store().await;
+        (Arc::new(store.queue()), schema)
+    }
+
+    queue_contract!(crate::sql_queue::open_queue);
+}
 
 impl Lasting for Schema {
     type Store = PostgresStore;

@@ -4,8 +4,11 @@ use crate::Schema;
 use crate::contract::fixtures::*;
 use chimera_core::audit;
 use chimera_core::change::{Change, Committed, Guard, OutboxTopic, Write};
+use chimera_core::digest::Digest;
 use chimera_core::ids::*;
-use chimera_core::ports::{PortErrorKind, Truth};
+use chimera_core::ports::listen::{Heard, Receiver};
+use chimera_core::ports::{Blobs as _, Notice, PortErrorKind, Queue as _, Truth};
+use chimera_core::skill::SkillState;
 use chimera_core::task::Task;
 use chimera_store::{PostgresOptions, PostgresStore, StoreErrorKind};
 use futures::future::join_all;
@@ -308,4 +311,121 @@ async fn a_closed_store_says_so_and_has_kept_everything() {
     store.close().await;
     let again = schema.store().await;
     assert_eq!(again.agents().await.unwrap().len(), applied, "what was answered is there, and nothing else");
+}
+
+/// Until it hears this, for as long as a slow machine may need.
+async fn hears(listener: &mut Receiver, wanted: Notice) {
+    let heard = async { while listener.next().await != Heard::Notice(wanted.clone()) {} };
+    tokio::time::timeout(Duration::from_secs(20), heard).await.unwrap_or_else(|_| panic!("never heard {wanted:?}"));
+}
+
+/// Both are there, and have told each other what they tell at first.
+async fn two_that_listen(schema: &Schema) -> [PostgresStore; 2] {
+    let stores = two(schema).await;
+    for (speaker, listener) in [(0, 1), (1, 0)] {
+        let mut ear = stores[listener].subscribe();
+        let told = async {
+            loop {
+                stores[speaker].tell(Notice::Queued);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = hears(&mut ear, Notice::Queued) => {}
+            () = told => {}
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stores
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_hear_of_each_others_commits() {
+    let schema = Schema::create().await;
+    let stores = two_that_listen(&schema).await;
+    let (mut here, mut there) = (stores[0].subscribe(), stores[1].subscribe());
+    let mut change = writes([Write::PutOutbox(outbox(OutboxTopic::Judge, 5, start()))]);
+    change.audit(draft(None, "something.happened"));
+    let _ = stores[0].commit(change).await.unwrap();
+    hears(&mut there, Notice::Outbox(OutboxTopic::Judge)).await;
+    hears(&mut there, Notice::Elsewhere).await;
+    stores[0].tell(Notice::Queued);
+    hears(&mut there, Notice::Queued).await;
+    // What a process says itself it does not hear a second time.
+    let mut own = Vec::new();
+    while let Ok(heard) = tokio::time::timeout(Duration::from_millis(300), here.next()).await {
+        own.push(heard);
+    }
+    let of_events = own.iter().filter(|heard| matches!(heard, Heard::Notice(Notice::Audited(_)))).count();
+    let of_rows = own.iter().filter(|heard| **heard == Heard::Notice(Notice::Outbox(OutboxTopic::Judge))).count();
+    assert_eq!((of_events, of_rows), (1, 1), "{own:?}");
+    assert!(!own.contains(&Heard::Notice(Notice::Elsewhere)), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspension_counts_everywhere_soon() {
+    let schema = Schema::create().await;
+    let stores = two_that_listen(&schema).await;
+    let skill = skill();
+    let _ = stores[0].commit(writes([Write::PutSkill(version(skill.clone()))])).await.unwrap();
+    let state = async |store: &PostgresStore| store.skills(Some(&skill.name)).await.unwrap()[0].state;
+    // Both keep it now.
+    assert_eq!(state(&stores[0]).await, SkillState::Active);
+    assert_eq!(state(&stores[1]).await, SkillState::Active);
+    let suspended = Write::SetSkillState(skill.clone(), SkillState::Suspended);
+    let _ = stores[0].commit(writes([suspended])).await.unwrap();
+    assert_eq!(state(&stores[0]).await, SkillState::Suspended, "at once where it was written");
+    let began = Instant::now();
+    while state(&stores[1]).await != SkillState::Suspended {
+        assert!(began.elapsed() < Duration::from_secs(5), "the other process goes on with what it knew");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_share_one_queue() {
+    let schema = Schema::create().await;
+    let queues = two(&schema).await.map(|store| store.queue());
+    let tasks: Vec<(TaskId, u8)> = (0..300).map(|index| (TaskId::new(&SystemIds), (index % 10) as u8)).collect();
+    let (first, second) = tokio::join!(queues[0].push("main", &tasks, at(0)), queues[1].push("main", &tasks, at(0)));
+    first.and(second).unwrap();
+    assert_eq!(queues[0].len("main").await.unwrap(), 300, "both pushed all of them");
+    let claimers = queues.clone().map(|queue| {
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = queue.claim("main", 9, at(1), at(1_000)).await.unwrap();
+                if claimed.is_empty() || mine.len() > 300 {
+                    return mine;
+                }
+                for queued in claimed {
+                    queue.ack("main", &queued.receipt).await.unwrap();
+                    mine.push(queued.task);
+                }
+            }
+        })
+    });
+    let claimed: Vec<TaskId> = join_all(claimers).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(claimed.len(), 300);
+    assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>().len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_shared_and_checked() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let digest = stores[0].put(&bytes).await.unwrap();
+    assert_eq!(digest, Digest::of(&bytes));
+    assert_eq!(stores[1].put(&bytes).await.unwrap(), digest, "twice is no error");
+    assert_eq!(stores[1].get(&digest).await.unwrap().as_deref(), Some(&*bytes));
+    assert_eq!(stores[1].get(&Digest::of(b"others")).await.unwrap(), None);
+    let damage =
+        format!("UPDATE blobs SET bytes = overlay(bytes placing 'x'::bytea from 17) WHERE digest = '{digest}'");
+    sql(&schema, damage).await;
+    assert_eq!(stores[1].get(&digest).await.unwrap_err().kind, PortErrorKind::Corrupt);
+    let _ = stores[0].put(&bytes).await.unwrap();
+    assert_eq!(stores[1].get(&digest).await.unwrap().as_deref(), Some(&*bytes), "keeping them again mends it");
+    let too_many = stores[0].put(&vec![0; (64 << 20) + 1]).await.unwrap_err();
+    assert_eq!(too_many.kind, PortErrorKind::Permanent);
 }

@@ -13,20 +13,32 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Names that are kept of each kind; beyond that all are read anew.
 const MOST_NAMES: usize = 1024;
 
 /// What is kept of skills, by name.
 #[derive(Debug, Default)]
-pub(super) struct Installed {
-    pub(super) skills: Kept<SkillVersion>,
-    pub(super) routes: Kept<Route>,
+pub(crate) struct Installed {
+    pub(crate) skills: Kept<SkillVersion>,
+    pub(crate) routes: Kept<Route>,
 }
 
 impl Installed {
+    /// Of a truth that other processes change too: nothing is kept for longer than this.
+    pub(crate) fn for_at_most(age: Duration) -> Self {
+        Self { skills: Kept::for_at_most(Some(age)), routes: Kept::for_at_most(Some(age)) }
+    }
+
+    /// Another process changed something, or may have.
+    pub(crate) fn forget(&self) {
+        self.skills.forget();
+        self.routes.forget();
+    }
+
     /// These writes are in the database now.
-    pub(super) fn written(&self, writes: &[Write]) {
+    pub(crate) fn written(&self, writes: &[Write]) {
         for write in writes {
             match write {
                 Write::PutSkill(_) | Write::SetSkillState(..) => self.skills.forget(),
@@ -49,16 +61,31 @@ impl Installed {
 
 /// What is kept of one table.
 #[derive(Debug)]
-pub(super) struct Kept<T> {
+pub(crate) struct Kept<T> {
     /// How often the table was changed.
     changes: AtomicU64,
-    /// What was read, and after how many changes.
-    read: Mutex<HashMap<SkillName, (u64, Vec<T>)>>,
+    read: Mutex<HashMap<SkillName, Read<T>>>,
+    /// For how long it is kept; for ever if none is given.
+    at_most: Option<Duration>,
+}
+
+/// What was read, after how many changes, and when.
+#[derive(Debug)]
+struct Read<T> {
+    changes: u64,
+    at: Instant,
+    rows: Vec<T>,
 }
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { changes: AtomicU64::new(0), read: Mutex::default() }
+        Self::for_at_most(None)
+    }
+}
+
+impl<T> Kept<T> {
+    fn for_at_most(at_most: Option<Duration>) -> Self {
+        Self { changes: AtomicU64::new(0), read: Mutex::default(), at_most }
     }
 }
 
@@ -68,12 +95,12 @@ impl<T: Clone> Kept<T> {
     }
 
     /// What is kept under a name, else what `read` gives.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         name: &SkillName,
         read: impl Future<Output = PortResult<Vec<T>>>,
     ) -> PortResult<Vec<T>> {
-        let now = self.changes.load(Ordering::SeqCst);
+        let (changes, at) = (self.changes.load(Ordering::SeqCst), Instant::now());
         if let Some(kept) = self.kept(name) {
             return Ok(kept);
         }
@@ -82,17 +109,20 @@ impl<T: Clone> Kept<T> {
         if kept.len() >= MOST_NAMES {
             kept.clear();
         }
-        kept.insert(name.clone(), (now, found.clone()));
+        kept.insert(name.clone(), Read { changes, at, rows: found.clone() });
         Ok(found)
     }
 
     /// What is kept under a name and still holds.
     fn kept(&self, name: &SkillName) -> Option<Vec<T>> {
-        let now = self.changes.load(Ordering::SeqCst);
-        self.lock().get(name).filter(|(then, _)| *then == now).map(|(_, kept)| kept.clone())
+        let changes = self.changes.load(Ordering::SeqCst);
+        let is_young = |at: Instant| self.at_most.is_none_or(|at_most| at.elapsed() <= at_most);
+        let read = self.lock();
+        let read = read.get(name).filter(|read| read.changes == changes && is_young(read.at))?;
+        Some(read.rows.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SkillName, (u64, Vec<T>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SkillName, Read<T>>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,5 +144,13 @@ mod tests {
         assert_eq!(kept.get(&name, slow).await.unwrap(), [1]);
         assert_eq!(kept.get(&name, async { Ok(vec![2]) }).await.unwrap(), [2], "the first was too old to be kept");
         assert_eq!(kept.get(&name, async { Ok(vec![3]) }).await.unwrap(), [2], "nothing has changed since");
+    }
+
+    #[tokio::test]
+    async fn what_others_may_change_is_not_kept_for_long() {
+        let (kept, name) = (Kept::<u8>::for_at_most(Some(Duration::ZERO)), "test/one".parse::<SkillName>().unwrap());
+        assert_eq!(kept.get(&name, async { Ok(vec![1]) }).await.unwrap(), [1]);
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(kept.get(&name, async { Ok(vec![2]) }).await.unwrap(), [2]);
     }
 }
