@@ -231,18 +231,6 @@ impl Registry {
         Ok(version)
     }
 
-    /// Puts every installed version into the index; returns their number. To be called at start.
-    ///
-    /// # Errors
-    /// [`PortError`] if the truth cannot be read or the index cannot be written.
-    pub async fn rebuild_index(&self) -> Result<usize, PortError> {
-        let versions = self.truth.skills(None).await?;
-        for version in &versions {
-            self.index.put(version).await?;
-        }
-        Ok(versions.len())
-    }
-
     async fn already_there(&self, version: SkillVersion, wasm: Vec<u8>) -> Result<Installed, InstallError> {
         // The bytes may have been lost or damaged since: keeping them again mends that.
         self.blobs.put(&wasm).await?;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test may end with a panic")]
 
 pub mod campaign;
+pub mod fleet;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod fleet;
 pub mod judge;
 pub mod planner;
 pub mod report;

@@ -1,20 +1,23 @@
-//! The swarm: planner, workers and judge of one process, started and stopped together.
+//! The swarm: what one process has of planner, workers and judge, started and stopped together.
 //!
 //! It wires the rooms it is given and keeps their loops alive; it decides nothing. Every loop may be killed at any moment
-//! and starts where the truth says. Called by the server and the demo.
+//! and starts where the truth says; on a truth that others share, theirs and ours do the same work side by side. Called
+//! by the server and the demo.
 
 use crate::error::AgentError;
+use crate::fleet::{Fleet, Members};
 use crate::judge::Judge;
 use crate::judge::hitl::Hitl;
 use crate::planner::decomposer::Decomposer;
-use crate::planner::scheduler::{Scheduler, SchedulerDeps};
+use crate::planner::scheduler::{Leases, Scheduler, SchedulerDeps};
 use crate::runner::{self, Turn};
 use crate::worker::executor::{Executor, ExecutorDeps};
 use crate::worker::pool::Pool;
 use chimera_core::clock::Clock;
 use chimera_core::ids::{AgentId, IdSource};
 use chimera_core::ports::{McpGateway, MemoryIndex, Queue, SecretsPort, SkillIndex, Truth};
-use chimera_registry::Registry;
+use chimera_core::records::AgentRole;
+use chimera_registry::{Registry, Warm};
 use chimera_sandbox::Sandbox;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,6 +62,10 @@ pub struct SwarmDeps {
     pub workers: usize,
     /// The shard.
     pub planner_id: String,
+    /// Which of the agents run here.
+    pub roles: BTreeSet<AgentRole>,
+    /// Who else works on this truth.
+    pub fleet: Fleet,
 }
 
 /// Starts swarms.
@@ -71,17 +78,23 @@ pub struct SwarmHandle {
     scheduler: Scheduler,
     judge: Judge,
     hitl: Hitl,
-    pool: Pool,
+    pool: Option<Pool>,
+    members: Members,
+    fleet: Fleet,
+    /// Nothing new is taken on.
+    draining: CancellationToken,
+    /// Everything ends.
     stop: CancellationToken,
     loops: TaskTracker,
 }
 
 impl Swarm {
-    /// Recovers what a killed process left, then starts every loop. To be called by the only process that owns the data.
+    /// Recovers what a killed process left, then starts the loops of its roles.
     ///
     /// # Errors
     /// `Unavailable` when truth or queue cannot be read.
     pub async fn start(deps: SwarmDeps) -> Result<SwarmHandle, AgentError> {
+        let works = deps.roles.contains(&AgentRole::Worker);
         let scheduler = Scheduler::new(SchedulerDeps {
             truth: deps.truth.clone(),
             queue: deps.queue,
@@ -89,6 +102,7 @@ impl Swarm {
             ids: deps.ids,
             decomposer: Decomposer::new(deps.truth.clone(), deps.skill_index),
             planner_id: deps.planner_id,
+            leases: if deps.fleet == Fleet::Alone { Leases::Here } else { Leases::Anywhere },
         });
         let executor = Executor::new(ExecutorDeps {
             truth: deps.truth,
@@ -99,13 +113,17 @@ impl Swarm {
             secrets: deps.secrets,
             clock: deps.clock,
         });
-        let stop = CancellationToken::new();
-        let pool = Pool::open(scheduler.clone(), executor, deps.workers, stop.clone()).await?;
-        scheduler.recover(&pool.workers()).await?;
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let workers = if works { deps.workers } else { 0 };
+        let members = Members::register(&scheduler, &deps.fleet, &deps.roles, workers).await?;
+        let pool =
+            works.then(|| Pool::open(scheduler.clone(), executor, members.workers(), draining.clone(), stop.clone()));
+        scheduler.recover(&members.workers().iter().copied().collect(), &deps.fleet, &deps.roles).await?;
         let judge = Judge::new(scheduler.clone());
         let hitl = Hitl::new(scheduler.clone(), deps.registry.clone());
-        let handle = SwarmHandle { scheduler, judge, hitl, pool, stop, loops: TaskTracker::new() };
-        handle.start_loops(deps.registry);
+        let (fleet, loops) = (deps.fleet, TaskTracker::new());
+        let handle = SwarmHandle { scheduler, judge, hitl, pool, members, fleet, draining, stop, loops };
+        handle.start_loops(&deps.roles, deps.registry);
         Ok(handle)
     }
 }
@@ -128,45 +146,57 @@ impl SwarmHandle {
 
     /// The ids of the host's own workers.
     pub fn workers(&self) -> BTreeSet<AgentId> {
-        self.pool.workers()
+        self.members.workers().iter().copied().collect()
     }
 
-    /// Stops taking work, drops what runs, waits for the loops, and gives the leases back: what was running is queued and
-    /// taken up at the next start.
+    /// Stops taking work, waits for what runs if others go on without this process, drops what still runs then, waits for
+    /// the loops, and gives the leases back: it is queued and taken up by others or at the next start.
     pub async fn shutdown(self) {
+        self.draining.cancel();
+        if let (Some(pool), Some(drain)) = (&self.pool, self.fleet.drain())
+            && tokio::time::timeout(drain, pool.runs_to_end()).await.is_err()
+        {
+            tracing::warn!("some tasks were still running after {drain:?}; they are given back");
+        }
         self.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
-        if let Err(error) = self.scheduler.give_back(&self.pool.workers()).await {
+        if let Err(error) = self.scheduler.give_back(&self.workers()).await {
             tracing::warn!(%error, "leases could not be given back: the next start does it, and counts a restart");
+        }
+        if let Err(error) = self.members.leave(&self.scheduler, &self.fleet).await {
+            tracing::warn!(%error, "the agents of this process could not be marked as stopped");
         }
     }
 
-    fn start_loops(&self, registry: Arc<Registry>) {
-        let spawn = |name: &'static str, which: Loop| {
-            let (scheduler, judge, hitl, stop) =
-                (self.scheduler.clone(), self.judge.clone(), self.hitl.clone(), self.stop.clone());
-            self.loops.spawn(async move { which.run(name, scheduler, judge, hitl, stop).await });
-        };
-        spawn("plan", Loop::Plan);
-        spawn("replan", Loop::Replan);
-        spawn("relay", Loop::Relay);
-        spawn("judge", Loop::Judge);
-        spawn("sweep", Loop::Sweep);
-        spawn("expiry", Loop::Expiry);
-        spawn("redrive", Loop::Redrive);
-        let stop = self.stop.clone();
+    fn start_loops(&self, roles: &BTreeSet<AgentRole>, registry: Arc<Registry>) {
+        for (name, role, which) in Loop::ALL {
+            if roles.contains(&role) {
+                let (scheduler, judge, hitl, stop) =
+                    (self.scheduler.clone(), self.judge.clone(), self.hitl.clone(), self.stop.clone());
+                self.loops.spawn(async move { which.run(name, scheduler, judge, hitl, stop).await });
+            }
+        }
+        let (unloader, stop) = (registry.clone(), self.stop.clone());
         self.loops.spawn(async move {
             let unload = || async {
-                registry.unload_unrouted().await?;
+                unloader.unload_unrouted().await?;
                 Ok(Turn::Idle)
             };
             runner::run("unload", stop, &Notify::new(), UNLOAD, unload).await;
         });
         let (scheduler, stop) = (self.scheduler.clone(), self.stop.clone());
         self.loops.spawn(async move { scheduler.listen(stop).await });
-        let pool = self.pool.clone();
-        self.loops.spawn(async move { pool.work().await });
+        if let Some(pool) = self.pool.clone() {
+            self.loops.spawn(async move { pool.work().await });
+        }
+        if self.fleet != Fleet::Alone {
+            let (members, scheduler, stop) = (self.members.clone(), self.scheduler.clone(), self.stop.clone());
+            self.loops.spawn(async move { members.beat(&scheduler, stop).await });
+            let (truth, stop) = (self.scheduler.truth().clone(), self.stop.clone());
+            let warm = if self.pool.is_some() { Warm::Compiled } else { Warm::IndexOnly };
+            self.loops.spawn(async move { crate::fleet::follow_skills(truth, registry, warm, stop).await });
+        }
     }
 }
 
@@ -188,6 +218,17 @@ enum Loop {
 }
 
 impl Loop {
+    /// Each with its name, and whose it is.
+    const ALL: [(&'static str, AgentRole, Self); 7] = [
+        ("plan", AgentRole::Planner, Self::Plan),
+        ("replan", AgentRole::Planner, Self::Replan),
+        ("relay", AgentRole::Planner, Self::Relay),
+        ("judge", AgentRole::Judge, Self::Judge),
+        ("sweep", AgentRole::Planner, Self::Sweep),
+        ("expiry", AgentRole::Judge, Self::Expiry),
+        ("redrive", AgentRole::Planner, Self::Redrive),
+    ];
+
     async fn run(self, name: &'static str, scheduler: Scheduler, judge: Judge, hitl: Hitl, stop: CancellationToken) {
         let never = Notify::new();
         let wakes = scheduler.wakes();

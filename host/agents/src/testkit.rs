@@ -5,7 +5,7 @@ use crate::judge::Judge;
 use crate::judge::hitl::Hitl;
 use crate::planner::campaign_file::NewCampaign;
 use crate::planner::decomposer::Decomposer;
-use crate::planner::scheduler::{Scheduler, SchedulerDeps};
+use crate::planner::scheduler::{Leases, Scheduler, SchedulerDeps};
 use crate::planner::{AssignSpec, LeasedTask};
 use crate::runner::Turn;
 use chimera_core::approval::{Answer, Approval, ApprovalKind, ApprovalState, HumanDecision};
@@ -204,6 +204,7 @@ impl House {
             ids,
             decomposer: Decomposer::new(truth, index.clone()),
             planner_id: "main".to_owned(),
+            leases: Leases::Here,
         });
         let worker = AgentId::new(&SystemIds);
         let house = Self {

@@ -1,5 +1,6 @@
 //! A whole swarm over a real store, registry and sandbox, with guests written as WebAssembly text.
 
+use chimera_agents::fleet::Fleet;
 use chimera_agents::planner::campaign_file::{LimitsWish, NewCampaign};
 use chimera_agents::planner::{AssignSpec, AssignStatus};
 use chimera_agents::report::campaign_report;
@@ -16,6 +17,7 @@ use chimera_core::grant::{CallGrant, Grant, Permits};
 use chimera_core::ids::{GrantId, SystemIds, TaskId};
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{ApprovalFilter, Budget, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth};
+use chimera_core::records::AgentRole;
 use chimera_core::records::ScratchItem;
 use chimera_core::skill::{SkillRef, SkillState};
 use chimera_core::task::{Task, TaskState};
@@ -164,6 +166,8 @@ impl House {
             ids: Arc::new(SystemIds),
             workers,
             planner_id: "main".to_owned(),
+            roles: [AgentRole::Planner, AgentRole::Worker, AgentRole::Judge].into(),
+            fleet: Fleet::Alone,
         })
         .await
         .expect("started")

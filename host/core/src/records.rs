@@ -29,7 +29,7 @@ pub struct Agent {
 }
 
 /// What an agent does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentRole {
     /// Makes plans.
@@ -40,6 +40,17 @@ pub enum AgentRole {
     Judge,
 }
 
+impl AgentRole {
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planner => "planner",
+            Self::Worker => "worker",
+            Self::Judge => "judge",
+        }
+    }
+}
+
 /// Whether an agent may act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,6 +59,8 @@ pub enum AgentStatus {
     Active,
     /// Its tokens are not accepted.
     Disabled,
+    /// It was part of a process that was stopped, and takes nothing on.
+    Stopped,
 }
 
 /// A token that opens the API (a row of `api_tokens`). Only its hash is kept.

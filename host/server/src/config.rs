@@ -3,12 +3,14 @@
 //! Each value remembers where it came from, so `chimera doctor` can tell. Nothing here opens a port, a database or
 //! anything but the one file. Called by the CLI before anything else.
 
+use crate::address::Address;
 use chimera_core::campaign::DEFAULT_PLANNER;
+use chimera_core::records::AgentRole;
 use chimera_core::skill::is_kebab_word;
 use chimera_mcp::{ServerCatalog, ServerConfig};
 use chimera_sandbox::Confinement;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read as _;
@@ -71,6 +73,76 @@ impl<T> Setting<T> {
     }
 }
 
+/// Where the truth is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// In the data folder, of which this is the only process.
+    Sqlite,
+    /// On a PostgreSQL server, which other processes share.
+    Postgres(Address),
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite => f.write_str("sqlite"),
+            Self::Postgres(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What a process does of the platform's work; at least one part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// The agents that run in it.
+    pub agents: BTreeSet<AgentRole>,
+    /// Whether it serves the API and the page; a process that does not still says how it is.
+    pub api: Api,
+}
+
+/// Whether a process serves the API and the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// It does.
+    Served,
+    /// It only says how it is.
+    HealthOnly,
+}
+
+impl Roles {
+    /// Everything.
+    pub fn all() -> Self {
+        Self { agents: [AgentRole::Planner, AgentRole::Worker, AgentRole::Judge].into(), api: Api::Served }
+    }
+
+    /// Names with commas between them.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut roles = Self { agents: BTreeSet::new(), api: Api::HealthOnly };
+        for name in text.split(',').map(str::trim) {
+            match name {
+                "all" => roles = Self::all(),
+                "planner" => drop(roles.agents.insert(AgentRole::Planner)),
+                "worker" => drop(roles.agents.insert(AgentRole::Worker)),
+                "judge" => drop(roles.agents.insert(AgentRole::Judge)),
+                "api" => roles.api = Api::Served,
+                _ => return Err(format!("`{name}` is none; write all, or some of planner, worker, judge, api")),
+            }
+        }
+        Ok(roles)
+    }
+}
+
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::all() {
+            return f.write_str("all");
+        }
+        let agents = self.agents.iter().map(|role| role.as_str());
+        let api = (self.api == Api::Served).then_some("api");
+        f.write_str(&agents.chain(api).collect::<Vec<_>>().join(","))
+    }
+}
+
 /// Everything a process is told before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -82,6 +154,10 @@ pub struct Config {
     pub workers: Setting<usize>,
     /// The shard whose queue this process serves.
     pub planner_id: Setting<String>,
+    /// Where the truth is.
+    pub store: Setting<Store>,
+    /// What this process does.
+    pub roles: Setting<Roles>,
     /// What stands around the process that compiles skills.
     pub sandbox_confinement: Setting<Confinement>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
@@ -105,6 +181,10 @@ pub struct Flags {
     pub workers: Option<usize>,
     /// `--planner-id`
     pub planner_id: Option<String>,
+    /// `--store`
+    pub store: Option<String>,
+    /// `--role`
+    pub roles: Option<String>,
     /// `--log`
     pub log: Option<String>,
 }
@@ -160,6 +240,8 @@ struct File {
     listen: Option<String>,
     workers: Option<usize>,
     planner_id: Option<String>,
+    store: Option<String>,
+    roles: Option<Vec<String>>,
     sandbox_confinement: Option<String>,
     log: Option<String>,
     #[serde(default)]
@@ -214,8 +296,12 @@ impl Config {
         let read = file.is_some().then(|| path.clone());
         let file = file.unwrap_or_default();
         let layers = Layers { path: &path, environment: &environment };
+        let store = layers.store(flags.store, file.store)?;
+        let roles = layers.roles(flags.roles, file.roles, &store)?;
         Ok(Self {
             data_dir,
+            store,
+            roles,
             listen: layers.listen(flags.listen, file.listen)?,
             workers: layers.workers(flags.workers, file.workers)?,
             planner_id: layers.planner_id(flags.planner_id, file.planner_id)?,
@@ -236,6 +322,8 @@ impl Config {
             listen: Setting::default(DEFAULT_LISTEN),
             workers: Setting::default(default_workers()),
             planner_id: Setting::default(DEFAULT_PLANNER.to_owned()),
+            store: Setting::default(Store::Sqlite),
+            roles: Setting::default(Roles::all()),
             sandbox_confinement: Setting::default(Confinement::default()),
             log: Setting::default(DEFAULT_LOG.to_owned()),
             mcp_servers: BTreeMap::new(),
@@ -253,6 +341,8 @@ impl Config {
             row("listen", &self.listen, self.listen.value),
             row("workers", &self.workers, self.workers.value),
             row("planner_id", &self.planner_id, &self.planner_id.value),
+            row("store", &self.store, &self.store.value),
+            row("roles", &self.roles, &self.roles.value),
             row("sandbox_confinement", &self.sandbox_confinement, self.sandbox_confinement.value.name()),
             row("log", &self.log, &self.log.value),
         ];
@@ -425,6 +515,47 @@ impl Layers<'_> {
             from: setting.source,
             problem: format!("`{}` is not a shard's name: write 1 to 64 of a-z, 0-9 and `-`", setting.value),
         })
+    }
+
+    fn store(&self, flag: Option<String>, file: Option<String>) -> Result<Setting<Store>, ConfigError> {
+        let Some(Setting { value, source }) = self.text("store", "CHIMERA_STORE", flag, file)? else {
+            return Ok(Setting::default(Store::Sqlite));
+        };
+        let value = match value.as_str() {
+            "sqlite" => Store::Sqlite,
+            address => {
+                let example = "postgres://user:password@host:5432/database, or sqlite";
+                let address = Address::parse(address, &["postgres", "postgresql"], example);
+                Store::Postgres(address.map_err(|problem| ConfigError::Invalid {
+                    name: "store",
+                    from: source.clone(),
+                    problem,
+                })?)
+            }
+        };
+        Ok(Setting { value, source })
+    }
+
+    fn roles(
+        &self,
+        flag: Option<String>,
+        file: Option<Vec<String>>,
+        store: &Setting<Store>,
+    ) -> Result<Setting<Roles>, ConfigError> {
+        let Some(Setting { value, source }) =
+            self.text("role", "CHIMERA_ROLES", flag, file.map(|all| all.join(",")))?
+        else {
+            return Ok(Setting::default(Roles::all()));
+        };
+        let invalid = |problem| ConfigError::Invalid { name: "roles", from: source.clone(), problem };
+        let value = Roles::parse(&value).map_err(invalid)?;
+        if value != Roles::all() && store.value == Store::Sqlite {
+            return Err(invalid(format!(
+                "`{value}` leaves something to other processes, and only this one can use a data folder's own database; \
+                 write all, or name a PostgreSQL server that they share with --store or CHIMERA_STORE"
+            )));
+        }
+        Ok(Setting { value, source })
     }
 
     fn confinement(&self, file: Option<String>) -> Result<Setting<Confinement>, ConfigError> {

@@ -158,3 +158,41 @@ fn a_file_that_is_no_text_or_too_large_is_malformed() {
         assert!(matches!(error, ConfigError::Malformed { .. }) && error.to_string().contains(told), "{error}");
     }
 }
+
+#[test]
+fn the_store_is_a_folder_or_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |value| load(flags_in(folder.path()), &[("CHIMERA_STORE", value)]);
+    assert_eq!(with("sqlite").unwrap().store.value, Store::Sqlite);
+    assert_eq!(with("").unwrap().store, Setting::default(Store::Sqlite));
+    let config = with("postgres://chimera:hunter2@db.example/chimera").unwrap();
+    assert!(matches!(&config.store.value, Store::Postgres(address) if address.secret().contains("hunter2")));
+    let told = format!("{:?} {:?}", config.describe(), config);
+    assert!(told.contains("postgres://db.example/chimera") && !told.contains("hunter2"), "{told}");
+    for bad in ["mysql://chimera:hunter2@db/x", "postgres", "db.example:hunter2"] {
+        let refused = with(bad).unwrap_err().to_string();
+        assert!(refused.starts_with("store ($CHIMERA_STORE): ") && refused.contains("postgres://user:"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+#[test]
+fn only_who_shares_a_server_shares_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |store, roles: &str| {
+        let flags = Flags { roles: Some(roles.to_owned()), ..flags_in(folder.path()) };
+        load(flags, &[("CHIMERA_STORE", store)])
+    };
+    assert_eq!(with("sqlite", "all").unwrap().roles.value, Roles::all());
+    assert_eq!(with("sqlite", "planner,worker,judge,api").unwrap().roles.value, Roles::all());
+    let refused = with("sqlite", "worker").unwrap_err().to_string();
+    assert!(refused.contains("roles (--role)") && refused.contains("CHIMERA_STORE"), "{refused}");
+    let shared = with("postgres://db/chimera", "worker, api").unwrap().roles.value;
+    assert_eq!((shared.agents, shared.api), ([AgentRole::Worker].into(), Api::Served));
+    let one = with("postgres://db/chimera", "judge").unwrap().roles.value;
+    assert_eq!((one.to_string().as_str(), one.api), ("judge", Api::HealthOnly));
+    for bad in ["", "cook", "worker,", "worker;judge"] {
+        let refused = with("postgres://db/chimera", bad).unwrap_err().to_string();
+        assert!(refused.contains("planner, worker, judge, api"), "{bad}: {refused}");
+    }
+}

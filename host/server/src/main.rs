@@ -2,6 +2,7 @@
 //!
 //! It only hands over to the command line, which starts or asks everything else. Nothing is decided here.
 
+mod address;
 mod api;
 mod auth;
 mod cli;

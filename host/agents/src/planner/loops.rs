@@ -5,6 +5,7 @@
 
 use super::scheduler::{Scheduler, done_with};
 use crate::error::{AgentError, AgentErrorKind};
+use crate::fleet::Fleet;
 use crate::runner::{self, Turn};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::CampaignState;
@@ -15,6 +16,7 @@ use chimera_core::ids::{AgentId, TaskId};
 use chimera_core::machine::{LeaseEnd, TaskEvent};
 use chimera_core::ports::listen::Heard;
 use chimera_core::ports::{Notice, TaskFilter, WaitingTask};
+use chimera_core::records::AgentRole;
 use chimera_core::task::{Task, TaskState};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,12 +49,14 @@ impl Scheduler {
                 };
                 match heard {
                     Heard::Notice(Notice::Outbox(topic)) => self.wake(topic),
+                    Heard::Notice(Notice::Queued) => self.wakes().queue.notify_waiters(),
                     Heard::Notice(_) => {}
                     Heard::Missed => {
                         for topic in [OutboxTopic::Dispatch, OutboxTopic::Judge, OutboxTopic::Plan, OutboxTopic::Replan]
                         {
                             self.wake(topic);
                         }
+                        self.wakes().queue.notify_waiters();
                     }
                     Heard::Closed => break,
                 }
@@ -173,7 +177,6 @@ impl Scheduler {
         let settled = runner::all(settling, AT_ONCE).await;
         failpoint::hit("relay.before_push");
         self.push(settled.into_iter().flatten()).await?;
-        self.wakes().queue.notify_waiters();
         Ok(Turn::of(rows.len(), RELAY_BATCH))
     }
 
@@ -205,6 +208,9 @@ impl Scheduler {
         for (planner_id, tasks) in by_shard {
             self.queue().push(planner_id, &tasks, self.clock().now()).await?;
         }
+        // Here at once, elsewhere with what is told of the truth.
+        self.wakes().queue.notify_waiters();
+        self.truth().tell(Notice::Queued);
         Ok(())
     }
 
@@ -264,22 +270,31 @@ impl Scheduler {
         let mut waiting = self.truth().queued(after, REDRIVE_PAGE).await?;
         if !waiting.is_empty() {
             self.push_each(waiting.iter().map(|task| (task.planner_id.as_str(), task.task, task.priority))).await?;
-            self.wakes().queue.notify_waiters();
         }
         let may_be_more = waiting.len() >= REDRIVE_PAGE as usize;
         Ok(waiting.pop().filter(|_| may_be_more))
     }
 
-    /// Puts right what a killed process left: lifts claims, ends the leases of this host's own workers (each counts as a
-    /// restart of the host: who was stopped properly has left none), and fills the queue. To be called once at the start,
-    /// by the only process that owns the data.
+    /// Puts right what a killed process left: ends the leases of this host's own workers (each counts as a restart of the
+    /// host: who was stopped properly has left none), lifts the claims if they can be nobody else's, and fills the queue if
+    /// that is its business. To be called once at the start, when no worker of these ids can be alive.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn recover(&self, local_workers: &BTreeSet<AgentId>) -> Result<(), AgentError> {
-        self.truth().release_outbox_claims().await?;
-        self.queue().release_claims().await?;
+    pub(crate) async fn recover(
+        &self,
+        local_workers: &BTreeSet<AgentId>,
+        fleet: &Fleet,
+        roles: &BTreeSet<AgentRole>,
+    ) -> Result<(), AgentError> {
+        if *fleet == Fleet::Alone {
+            self.truth().release_outbox_claims().await?;
+            self.queue().release_claims().await?;
+        }
         self.end_leases(local_workers, LeaseEnd::HostRestarted).await?;
+        if !roles.contains(&AgentRole::Planner) {
+            return Ok(());
+        }
         let mut last = self.redrive_page(None).await?;
         while last.is_some() {
             last = self.redrive_page(last.as_ref()).await?;

@@ -44,6 +44,17 @@ pub struct SchedulerDeps {
     pub decomposer: Decomposer,
     /// The shard.
     pub planner_id: String,
+    /// Where its tasks are leased.
+    pub leases: Leases,
+}
+
+/// Where the tasks of a truth are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// In this process only: whoever waits for a lease is told of it.
+    Here,
+    /// Also in others: whoever waits for a lease also looks.
+    Anywhere,
 }
 
 /// Turns events into commits. Cheap to clone.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::AgentErrorKind;
+use crate::fleet::Fleet;
 use crate::planner::AssignStatus;
 use crate::planner::standalone::AssignSpec;
 use crate::report::campaign_report;
@@ -10,6 +11,7 @@ use chimera_core::failure::codes;
 use chimera_core::ids::SystemIds;
 use chimera_core::machine::LeaseEnd;
 use chimera_core::ports::TaskFilter;
+use chimera_core::records::AgentRole;
 use chimera_core::task::Lease;
 
 async fn house() -> House {
@@ -252,9 +254,10 @@ async fn recovery_gives_back_what_a_killed_process_held_and_counts_the_restart()
     house.start(campaign_of("Find trends in these posts")).await;
     let held = house.lease().await.expect("a task");
     let mine = BTreeSet::from([house.worker]);
-    house.scheduler.recover(&BTreeSet::new()).await.expect("recovers");
+    let planner = BTreeSet::from([AgentRole::Planner]);
+    house.scheduler.recover(&BTreeSet::new(), &Fleet::Alone, &planner).await.expect("recovers");
     assert_eq!(house.store.task(held.task.id).await.expect("read").expect("there").state, TaskState::Running);
-    house.scheduler.recover(&mine).await.expect("recovers");
+    house.scheduler.recover(&mine, &Fleet::Alone, &planner).await.expect("recovers");
     house.settle().await;
     let again = house.lease().await.expect("ready again");
     assert_eq!((again.task.id, again.task.attempt), (held.task.id, 2));

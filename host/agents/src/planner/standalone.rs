@@ -5,7 +5,7 @@
 
 use super::campaign_file::LimitsWish;
 use super::catalogue::Catalogue;
-use super::scheduler::{CommitResult, Scheduler, stale};
+use super::scheduler::{CommitResult, Leases, Scheduler, stale};
 use crate::error::{AgentError, AgentErrorKind};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::new_task;
@@ -22,9 +22,13 @@ use chimera_registry::check_value_soon;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// How long `assign` waits for a worker to take the task.
 pub const ASSIGN_WAIT: Duration = Duration::from_millis(250);
+/// How soon it is looked whether a worker of another process has it; twice as long after each look.
+const FIRST_LOOK: Duration = Duration::from_millis(8);
 /// How long a task that was taken from the queue stays invisible to others.
 const INVISIBLE: Duration = Duration::from_secs(30);
 /// Longest description of a standalone task in bytes.
@@ -97,9 +101,9 @@ impl Scheduler {
         let leased = self.when_leased(id);
         let made = self.make_once(id, spec, priority, deadline, actor).await;
         let answer = match made {
-            Ok(Made::New) => match tokio::time::timeout(ASSIGN_WAIT, leased).await {
-                Ok(Ok(worker)) => Ok(Assigned { status: AssignStatus::Assigned, assigned_worker_id: Some(worker) }),
-                _ => Ok(Assigned { status: AssignStatus::Queued, assigned_worker_id: None }),
+            Ok(Made::New) => match self.lease_soon(id, leased).await {
+                Some(worker) => Ok(Assigned { status: AssignStatus::Assigned, assigned_worker_id: Some(worker) }),
+                None => Ok(Assigned { status: AssignStatus::Queued, assigned_worker_id: None }),
             },
             Ok(Made::Before(task)) => {
                 drop(leased);
@@ -114,6 +118,27 @@ impl Scheduler {
         };
         self.stop_waiting(id);
         answer
+    }
+
+    /// Which worker leases the task within [`ASSIGN_WAIT`], if one does.
+    async fn lease_soon(&self, id: TaskId, mut leased: oneshot::Receiver<AgentId>) -> Option<AgentId> {
+        let until = Instant::now() + ASSIGN_WAIT;
+        let mut pause = match self.inner.deps.leases {
+            Leases::Here => ASSIGN_WAIT,
+            Leases::Anywhere => FIRST_LOOK,
+        };
+        loop {
+            match tokio::time::timeout_at(until.min(Instant::now() + pause), &mut leased).await {
+                Ok(worker) => return worker.ok(),
+                Err(_) if self.inner.deps.leases == Leases::Here => return None,
+                // A truth that cannot be asked now is no reason to refuse what was made.
+                Err(_) => match self.truth().task(id).await {
+                    Ok(Some(Task { worker_id: Some(worker), .. })) => return Some(worker),
+                    _ if Instant::now() >= until => return None,
+                    _ => pause *= 2,
+                },
+            }
+        }
     }
 
     async fn make_once(

@@ -8,15 +8,12 @@ use super::executor::{Executed, Executor};
 use super::reporter::report_run;
 use crate::error::{AgentError, AgentErrorKind};
 use crate::planner::LeasedTask;
-use crate::planner::scheduler::{CommitResult, Scheduler};
+use crate::planner::scheduler::Scheduler;
 use crate::runner::Turn;
-use chimera_core::change::{Change, Write};
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::AgentId;
 use chimera_core::ports::Queued;
-use chimera_core::records::{Agent, AgentRole, AgentStatus};
 use chimera_core::task::Lease;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +33,19 @@ struct Inner {
     scheduler: Scheduler,
     executor: Executor,
     free: Mutex<Vec<AgentId>>,
-    everyone: Vec<AgentId>,
     runs: TaskTracker,
+    draining: CancellationToken,
     stop: CancellationToken,
+}
+
+impl Inner {
+    /// Nothing new is to be taken.
+    async fn ended(&self) {
+        tokio::select! {
+            () = self.draining.cancelled() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
 }
 
 /// A worker that is busy; it is free again when this is dropped, whatever became of the run.
@@ -55,50 +62,19 @@ impl Drop for Busy {
 }
 
 impl Pool {
-    /// Makes (or finds again) the rows of `workers` workers, named `worker-1` and so on. Dropping out of `stop` ends
-    /// every run.
-    ///
-    /// # Errors
-    /// `Unavailable` when the rows cannot be read or written.
-    pub async fn open(
+    /// A pool of these workers. `draining` ends the taking of tasks, `stop` every run.
+    pub(crate) fn open(
         scheduler: Scheduler,
         executor: Executor,
-        workers: usize,
+        workers: &[AgentId],
+        draining: CancellationToken,
         stop: CancellationToken,
-    ) -> Result<Self, AgentError> {
-        let known = scheduler.truth().agents().await?;
-        let now = scheduler.clock().now();
-        let mut change = Change::new();
-        let mut everyone = Vec::new();
-        for number in 1..=workers.clamp(1, MAX_WORKERS) {
-            let name = format!("worker-{number}");
-            let found = known.iter().find(|agent| agent.role == AgentRole::Worker && agent.name == name);
-            let agent = found.cloned().unwrap_or_else(|| Agent {
-                id: AgentId::new(scheduler.ids().as_ref()),
-                name,
-                role: AgentRole::Worker,
-                status: AgentStatus::Active,
-                last_seen: now,
-                created_at: now,
-            });
-            everyone.push(agent.id);
-            change.write(Write::PutAgent(Agent { status: AgentStatus::Active, last_seen: now, ..agent }));
-        }
-        match scheduler.commit(change).await? {
-            CommitResult::Applied => {}
-            CommitResult::Stale(guard) => return Err(crate::planner::scheduler::stale(&guard)),
-        }
-        let free = Mutex::new(everyone.iter().rev().copied().collect());
-        let inner = Inner { scheduler, executor, free, everyone, runs: TaskTracker::new(), stop };
-        Ok(Self { inner: Arc::new(inner) })
+    ) -> Self {
+        let free = Mutex::new(workers.iter().rev().copied().collect());
+        Self { inner: Arc::new(Inner { scheduler, executor, free, runs: TaskTracker::new(), draining, stop }) }
     }
 
-    /// The ids of all its workers.
-    pub fn workers(&self) -> BTreeSet<AgentId> {
-        self.inner.everyone.iter().copied().collect()
-    }
-
-    /// Takes tasks until it is stopped, then waits for the runs to be dropped.
+    /// Takes tasks until it is told to drain or to stop, then waits for the runs to end.
     pub(crate) async fn work(&self) {
         let wakes = self.inner.scheduler.wakes();
         let mut pause = Duration::from_millis(50);
@@ -108,7 +84,7 @@ impl Pool {
             tokio::pin!(woken);
             woken.as_mut().enable();
             let wait = tokio::select! {
-                () = self.inner.stop.cancelled() => break,
+                () = self.inner.ended() => break,
                 turn = self.turn() => match turn {
                     Ok(Turn::Worked) => { pause = Duration::from_millis(50); continue }
                     Ok(Turn::Drained | Turn::Idle) => { pause = Duration::from_millis(50); Duration::from_millis(250) }
@@ -120,11 +96,17 @@ impl Pool {
                 },
             };
             tokio::select! {
-                () = self.inner.stop.cancelled() => break,
+                () = self.inner.ended() => break,
                 () = woken => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        self.inner.runs.close();
+        self.inner.runs.wait().await;
+    }
+
+    /// Waits for everything that runs; to be called once nothing new is taken.
+    pub(crate) async fn runs_to_end(&self) {
         self.inner.runs.close();
         self.inner.runs.wait().await;
     }

@@ -26,6 +26,7 @@ mod tests;
 mod trends;
 
 use crate::auth::{self, Auth, Caller};
+use crate::config::Api;
 use crate::dashboard;
 use crate::wiring::Handles;
 use axum::extract::Request;
@@ -130,11 +131,23 @@ impl From<AgentError> for Problem {
 
 /// Every endpoint.
 fn endpoints() -> Vec<Endpoint> {
-    let mut all = platform_endpoints();
+    let mut all = health_endpoints();
+    all.extend(platform_endpoints());
     all.extend(work_endpoints());
     all.extend(human_endpoints());
     all.extend(skill_endpoints());
     all
+}
+
+/// What every process serves, whatever it does.
+fn health_endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/healthz", Public, health::live)
+            .does("Whether the process is alive, and if asked, whether it knows the operator's token")
+            .asks(&[("challenge", "1 to 64 characters of base64url, never used before; the answer then has a `proof`")])
+            .gives(200, "`{status, version, proof?}`; docs/api.md says what the proof is"),
+        Endpoint::get("/readyz", Public, health::ready).does("Whether the process can do work"),
+    ]
 }
 
 fn platform_endpoints() -> Vec<Endpoint> {
@@ -158,11 +171,6 @@ fn platform_endpoints() -> Vec<Endpoint> {
         Endpoint::post("/logout", Operator, session::logout)
             .does("Ends the session that the request is made with, and its streams")
             .gives(204, "The session is refused from now on"),
-        Endpoint::get("/healthz", Public, health::live)
-            .does("Whether the process is alive, and if asked, whether it knows the operator's token")
-            .asks(&[("challenge", "1 to 64 characters of base64url, never used before; the answer then has a `proof`")])
-            .gives(200, "`{status, version, proof?}`; docs/api.md says what the proof is"),
-        Endpoint::get("/readyz", Public, health::ready).does("Whether the process can do work"),
         Endpoint::get("/openapi.json", Public, document).does("This document"),
         Endpoint::get("/api/v1/session", Operator, session::show).does("Who the caller is"),
         Endpoint::post("/api/v1/session/links", Operator, session::link)
@@ -367,7 +375,11 @@ async fn document() -> Json<utoipa::openapi::OpenApi> {
 /// The whole server as a service: API, page, and the layers around them.
 pub fn router(state: AppState) -> Router {
     let mut router = Router::new();
-    for endpoint in endpoints() {
+    let served = match state.handles().config.roles.value.api {
+        Api::Served => endpoints(),
+        Api::HealthOnly => health_endpoints(),
+    };
+    for endpoint in served {
         let (path, route) = endpoint.into_route(&state);
         router = router.route(path, route);
     }

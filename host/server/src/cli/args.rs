@@ -54,8 +54,10 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run one whole campaign on real text, from goal to published post
     Demo(DemoArgs),
-    /// Run the platform: planner, workers, judge, API and page in one process
-    #[command(after_help = "Example:\n  chimera serve --listen 127.0.0.1:7700 --workers 4")]
+    /// Run the platform: planner, workers, judge, API and page in one process, or some of them in each of several
+    #[command(after_help = "Examples:\n  chimera serve --listen 127.0.0.1:7700 --workers 4\n  \
+                            CHIMERA_STORE=postgres://chimera:secret@db/chimera chimera serve --role worker\n\n\
+                            Several processes on one PostgreSQL server are one platform; docs/fleet.md says how.")]
     Serve(ServeArgs),
     /// Make, build, test, run and install skills
     #[command(subcommand)]
@@ -171,6 +173,13 @@ pub(crate) struct ServeArgs {
     /// The shard whose queue this process serves
     #[arg(long, value_name = "NAME")]
     pub(crate) planner_id: Option<String>,
+    /// Where the truth is: `sqlite`, or the address of a PostgreSQL server [default: sqlite] [env: CHIMERA_STORE]
+    // A password on the command line can be read by everybody on the machine: the variable or the file is the place for one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) store: Option<String>,
+    /// What this process does: all, or some of planner, worker, judge, api [default: all] [env: CHIMERA_ROLES]
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
+    pub(crate) roles: Vec<String>,
 }
 
 /// `chimera skill …`

@@ -10,7 +10,14 @@ use crate::config::{Config, Flags};
 use crate::serve::Announce;
 
 pub(super) async fn run(env: Env, args: ServeArgs) -> CliResult {
-    let flags = Flags { listen: args.listen, workers: args.workers, planner_id: args.planner_id, ..env.flags() };
+    let flags = Flags {
+        listen: args.listen,
+        workers: args.workers,
+        planner_id: args.planner_id,
+        store: args.store,
+        roles: (!args.roles.is_empty()).then(|| args.roles.join(",")),
+        ..env.flags()
+    };
     let config = env.config_with(flags)?;
     start_logging(&config)?;
     let announce = match env.format {

@@ -15,7 +15,7 @@ use super::error::{CliError, CliResult, Exit};
 use super::output::{Format, print_json, say, tell};
 use super::{Env, grant, inputs, text};
 use crate::cli::stop::Stop;
-use crate::config::{Config, Flags, Setting};
+use crate::config::{Config, Flags, Roles, Setting, Store};
 use crate::serve::{self, Running};
 use ask::Decide;
 use chimera_core::campaign::CampaignView;
@@ -82,6 +82,9 @@ fn config(env: &Env, place: &Place) -> CliResult<Config> {
     let mut config = env.config_with(flags)?;
     // Any free port: a demo must not fight with a server that runs already.
     config.listen = Setting::flag(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), "listen");
+    // Everything in its own folder and process, wherever the operator keeps theirs.
+    config.store = Setting::default(Store::Sqlite);
+    config.roles = Setting::default(Roles::all());
     // Always the bundled server on a file of its own: a demo never publishes to a server of the operator's.
     config.mcp_servers.insert(SOCIAL.to_owned(), Setting::flag(social(&place.social_state())?, "demo"));
     Ok(config)

@@ -1,0 +1,263 @@
+//! Several processes of the program on one PostgreSQL: each with roles and a data folder of its own, all with one `social`.
+//!
+//! `CHIMERA_TEST_POSTGRES` says where the server is; `cargo xtask test` starts one and sets it. Each fleet has a schema of
+//! its own. Called by the tests of several processes.
+
+use crate::{PATIENCE, Server, binary};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// The server's address.
+fn server() -> String {
+    std::env::var("CHIMERA_TEST_POSTGRES").expect(
+        "CHIMERA_TEST_POSTGRES is not set: run `cargo xtask test`, or `cargo xtask services up` and what it prints",
+    )
+}
+
+/// A schema on the server, dropped with this.
+pub struct Database {
+    schema: String,
+}
+
+impl Database {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn create() -> Result<Self> {
+        let schema = format!("f{}", Uuid::now_v7().simple());
+        let mut db = PgConnection::connect(&server()).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut db).await?;
+        Ok(Self { schema })
+    }
+
+    /// The address that a process is given.
+    pub fn url(&self) -> String {
+        let server = server();
+        let separator = if server.contains('?') { '&' } else { '?' };
+        format!("{server}{separator}options[search_path]={schema}&application_name={schema}", schema = self.schema)
+    }
+
+    /// Ends every connection of the processes, as an administrator would; their number.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn cut(&self) -> Result<i64> {
+        self.number(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE application_name = current_schema() AND pid <> pg_backend_pid()",
+        )
+        .await
+    }
+
+    /// A connection of the test's own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url()).await?)
+    }
+
+    /// The one number that a query gives.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn number(&self, sql: &str) -> Result<i64> {
+        let mut db = self.connect().await?;
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut db).await?)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop_it = format!("DROP SCHEMA {} CASCADE", self.schema);
+        // A thread of its own, because the test's runtime may not be waited for here.
+        let done = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut db = PgConnection::connect(&server()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut db).await.unwrap();
+            });
+        });
+        let _ = done.join();
+    }
+}
+
+/// The processes; all are killed when this is dropped, before their database goes.
+pub struct Fleet {
+    processes: BTreeMap<String, Server>,
+    environment: Vec<(String, String)>,
+    /// Where the truth is.
+    pub database: Database,
+    /// Holds the data folders, and `social`'s posts.
+    pub folder: tempfile::TempDir,
+}
+
+impl Fleet {
+    /// An empty fleet.
+    ///
+    /// # Errors
+    /// When no schema can be made.
+    pub async fn create() -> Result<Self> {
+        let database = Database::create().await?;
+        let environment = vec![("CHIMERA_STORE".to_owned(), database.url())];
+        Ok(Self { processes: BTreeMap::new(), environment, database, folder: tempfile::tempdir()? })
+    }
+
+    /// A further variable for every process that is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts a process of these roles, in a data folder of that name, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(&mut self, name: &str, roles: &str) -> Result<()> {
+        self.start_with(name, roles, &[]).await
+    }
+
+    /// As [`Fleet::start`], with further variables.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(&mut self, name: &str, roles: &str, environment: &[(&str, &str)]) -> Result<()> {
+        self.spawn(name, roles, environment)?;
+        self.process(name).wait_until_ready().await
+    }
+
+    /// Starts a process without waiting for it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(&mut self, name: &str, roles: &str, environment: &[(&str, &str)]) -> Result<()> {
+        let data = self.folder.path().join(name);
+        std::fs::create_dir_all(&data)?;
+        let config = format!(
+            "[mcp.servers.social]\ncommand = {:?}\nargs = [\"mcp\", \"serve\", \"social\", \"--state\", {:?}]\n\
+             idempotency = {{ argument = \"idempotency_key\" }}\n",
+            binary(),
+            self.posts_file(),
+        );
+        std::fs::write(data.join("chimera.toml"), config)?;
+        let mut all: Vec<(&str, &str)> = self.environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+        all.push(("CHIMERA_ROLES", roles));
+        all.extend(environment);
+        let process = Server::spawn(&data, &all)?;
+        self.processes.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// A process that was started.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn process(&mut self, name: &str) -> &mut Server {
+        self.processes.get_mut(name).unwrap_or_else(|| panic!("no process is called {name}"))
+    }
+
+    /// The file with everything that was published.
+    pub fn posts_file(&self) -> PathBuf {
+        self.folder.path().join("social.json")
+    }
+
+    /// Gives standalone tasks to a process that serves the API, many at a time; their ids.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn give(&mut self, api: &str, skill: &str, input: &Value, count: usize) -> Result<Vec<String>> {
+        const AT_ONCE: usize = 64;
+        let server = self.process(api);
+        let ids: Vec<String> = (0..count).map(|_| Uuid::now_v7().to_string()).collect();
+        for some in ids.chunks(AT_ONCE) {
+            let giving = some.iter().map(|id| {
+                let body = json!({ "task_id": id, "spec": { "skill": skill, "input": input } });
+                let server = &*server;
+                async move { server.post("/assign_task", &body).await }
+            });
+            futures::future::try_join_all(giving).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Waits until every task of the database has ended; how many ended approved.
+    ///
+    /// # Errors
+    /// When nothing moves any more for [`PATIENCE`], with what is left.
+    pub async fn settle(&self) -> Result<i64> {
+        const LEFT: &str =
+            "SELECT count(*) FROM tasks WHERE status NOT IN ('approved', 'rejected', 'failed', 'cancelled')";
+        let (mut left, mut moved) = (i64::MAX, Instant::now());
+        loop {
+            let now = self.database.number(LEFT).await?;
+            if now == 0 {
+                return self.database.number("SELECT count(*) FROM tasks WHERE status = 'approved'").await;
+            }
+            if now < left {
+                (left, moved) = (now, Instant::now());
+            }
+            if moved.elapsed() > PATIENCE {
+                bail!("{now} tasks do not end:\n{}", self.describe().await?);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn describe(&self) -> Result<String> {
+        let mut db = self.database.connect().await?;
+        let left: Vec<(String, i64, i64)> =
+            sqlx::query_as("SELECT status, count(*), count(lease_id) FROM tasks GROUP BY status ORDER BY status")
+                .fetch_all(&mut db)
+                .await?;
+        let mut lines: Vec<String> =
+            left.iter().map(|(status, tasks, leased)| format!("{status}: {tasks}, {leased} leased")).collect();
+        lines.extend(self.processes.iter().map(|(name, process)| format!("--- {name}\n{}", process.log_tail())));
+        Ok(lines.join("\n"))
+    }
+
+    /// What must hold whatever happened: of every task one accepted result, no attempt accepted twice, no effect twice,
+    /// every audit chain as it was written.
+    ///
+    /// # Errors
+    /// With what does not hold.
+    pub async fn check(&mut self, api: &str) -> Result<()> {
+        let twice = self
+            .database
+            .number(
+                "SELECT count(*) FROM (
+                     SELECT task_id FROM audit_logs WHERE action = 'task.reported' GROUP BY task_id, detail::json ->> 'attempt'
+                     HAVING count(*) > 1) AS t",
+            )
+            .await?;
+        ensure!(twice == 0, "{twice} attempts were reported twice");
+        let verdicts = self
+            .database
+            .number(
+                "SELECT count(*) FROM (
+                     SELECT task_id FROM audit_logs WHERE action = 'task.approved' GROUP BY task_id HAVING count(*) > 1) AS t",
+            )
+            .await?;
+        ensure!(verdicts == 0, "{verdicts} tasks were approved twice");
+        let sent = self
+            .database
+            .number(
+                "SELECT count(*) FROM (
+                     SELECT 1 FROM effects GROUP BY lineage, ordinal, tool, arguments_hash HAVING count(*) > 1) AS t",
+            )
+            .await?;
+        ensure!(sent == 0, "{sent} effects are in the ledger twice");
+        let audit = self.process(api).get("/api/v1/audit/verify").await?;
+        ensure!(audit["valid"] == json!(true), "the audit chain is broken: {audit:#}");
+        let posts = chimera_mcp::social::read_posts(&self.posts_file()).context("social's posts")?;
+        let mut texts: Vec<&str> = posts.iter().map(|post| post.text.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        ensure!(texts.len() == posts.len(), "{} posts, {} different ones", posts.len(), texts.len());
+        Ok(())
+    }
+}
