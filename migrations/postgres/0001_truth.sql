@@ -161,7 +161,10 @@ CREATE TABLE journal (
     request TEXT   NOT NULL,
     answer  TEXT   NOT NULL,
     PRIMARY KEY (task_id, epoch, ordinal)
-);
+) PARTITION BY RANGE (task_id);
+-- Ids that are drawn in time order, as the program draws them, are kept by the week, in partitions that the program makes
+-- and drops whole (`history`). Whatever else an id is, it is here.
+CREATE TABLE journal_others PARTITION OF journal DEFAULT;
 
 CREATE TABLE effects (
     id             UUID   NOT NULL PRIMARY KEY,

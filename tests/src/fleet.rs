@@ -19,26 +19,35 @@ fn server() -> String {
     )
 }
 
-/// A schema on the server, dropped with this.
+/// A schema on a server, dropped with this.
 pub struct Database {
+    server: String,
     schema: String,
 }
 
 impl Database {
-    /// Makes an empty one.
+    /// Makes an empty one on the server that all tests share.
     ///
     /// # Errors
     /// When the server cannot be reached.
     pub async fn create() -> Result<Self> {
+        Self::create_on(server()).await
+    }
+
+    /// Makes an empty one on another server.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn create_on(server: String) -> Result<Self> {
         let schema = format!("f{}", Uuid::now_v7().simple());
-        let mut db = PgConnection::connect(&server()).await?;
+        let mut db = PgConnection::connect(&server).await?;
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut db).await?;
-        Ok(Self { schema })
+        Ok(Self { server, schema })
     }
 
     /// The address that a process is given.
     pub fn url(&self) -> String {
-        let server = server();
+        let server = &self.server;
         let separator = if server.contains('?') { '&' } else { '?' };
         format!("{server}{separator}options[search_path]={schema}&application_name={schema}", schema = self.schema)
     }
@@ -75,13 +84,15 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let drop_it = format!("DROP SCHEMA {} CASCADE", self.schema);
+        let (drop_it, server) = (format!("DROP SCHEMA {} CASCADE", self.schema), self.server.clone());
         // A thread of its own, because the test's runtime may not be waited for here.
         let done = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let mut db = PgConnection::connect(&server()).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut db).await.unwrap();
+                // A server that is gone has taken it along.
+                if let Ok(mut db) = PgConnection::connect(&server).await {
+                    let _ = sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut db).await;
+                }
             });
         });
         let _ = done.join();
@@ -104,7 +115,14 @@ impl Fleet {
     /// # Errors
     /// When no schema can be made.
     pub async fn create() -> Result<Self> {
-        let database = Database::create().await?;
+        Self::create_on(Database::create().await?)
+    }
+
+    /// An empty fleet on this database.
+    ///
+    /// # Errors
+    /// When there is no room for its folder.
+    pub fn create_on(database: Database) -> Result<Self> {
         let environment = vec![("CHIMERA_STORE".to_owned(), database.url())];
         Ok(Self { processes: BTreeMap::new(), environment, database, folder: tempfile::tempdir()? })
     }
@@ -194,7 +212,12 @@ impl Fleet {
             "SELECT count(*) FROM tasks WHERE status NOT IN ('approved', 'rejected', 'failed', 'cancelled')";
         let (mut left, mut moved) = (i64::MAX, Instant::now());
         loop {
-            let now = self.database.number(LEFT).await?;
+            // The server may be away just now.
+            let Ok(now) = self.database.number(LEFT).await else {
+                ensure!(moved.elapsed() <= PATIENCE, "the database is away");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
             if now == 0 {
                 return self.database.number("SELECT count(*) FROM tasks WHERE status = 'approved'").await;
             }

@@ -7,6 +7,7 @@
 
 pub mod campaign;
 pub mod fleet;
+pub mod postgres;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;

@@ -8,9 +8,10 @@ use super::client::{Client, Listener};
 use super::error::{CliResult, Exit};
 use super::output::{Format, Style, Table, bytes, print_json, say};
 use super::skill::guest::{self, TARGET, TargetState};
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::folder::{self, shell_word};
 use chimera_sandbox::Confinement;
+use chimera_store::PostgresStore;
 use serde::Serialize;
 use serde_json::json;
 use std::io::ErrorKind;
@@ -59,6 +60,7 @@ pub(super) async fn run(env: Env) -> CliResult {
     let folder = config.data_dir.value.clone();
     let held = look_at_lock(&folder);
     let mut checks = vec![data_folder(&folder), lock(&held), server(&config, &held).await, disk(&folder)];
+    checks.extend(store(&config).await);
     checks.extend(kernel());
     checks.push(compiling(config.sandbox_confinement.value).await);
     checks.push(target().await);
@@ -192,6 +194,15 @@ fn lock(found: &Lock) -> Check {
             "keep the data folder on a local disk that knows file locks, readable for this user",
         ),
     }
+}
+
+/// The database server, if the truth is on one.
+async fn store(config: &Config) -> Option<Check> {
+    let Store::Postgres(address) = &config.store.value else { return None };
+    Some(match PostgresStore::look(address.secret()).await {
+        Ok(found) => Check::ok("store", found),
+        Err(error) => Check::bad("store", Health::Failed, error.to_string(), ""),
+    })
 }
 
 async fn server(config: &Config, lock: &Lock) -> Check {

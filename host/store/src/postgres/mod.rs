@@ -10,6 +10,7 @@ mod chain;
 mod connection;
 mod fault;
 mod hints;
+mod history;
 mod known;
 mod queue;
 mod reads;
@@ -24,6 +25,7 @@ use crate::listen::{BroadcastListener, CAPACITY};
 use chimera_core::change::{Change, Committed};
 use chimera_core::ports::{Notice, PortError, listen};
 use hints::{Ear, Hint, Hints};
+use history::History;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
@@ -91,6 +93,7 @@ struct Shared {
     loose: PgPool,
     installed: Arc<Installed>,
     hints: Arc<Hints>,
+    history: History,
     /// For people: without a password.
     address: String,
     /// What a closed store no longer has.
@@ -120,13 +123,7 @@ impl PostgresStore {
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let connect = connect_options(&options.url)?;
         let address = address(&connect);
-        let mut db = tokio::time::timeout(CONNECT, connect.connect())
-            .await
-            .map_err(|_| StoreError::Unreachable {
-                address: address.clone(),
-                cause: format!("it does not answer within {CONNECT:?}"),
-            })?
-            .map_err(|error| StoreError::from_postgres(&address, &error))?;
+        let mut db = reach(&connect, &address).await?;
         migrate(&mut db, &address).await?;
         connection::prepare(&mut db).await.map_err(|error| StoreError::from_postgres(&address, &error))?;
         let readers = pool(options.readers)
@@ -160,8 +157,27 @@ impl PostgresStore {
         }
         writers.close();
         let open = Mutex::new(Some(Open { jobs, notices }));
-        let shared = Shared { readers, loose, installed, hints, address, open, writers, stop };
+        let shared =
+            Shared { readers, loose, installed, hints, history: History::default(), address, open, writers, stop };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Connects and looks, and changes nothing: what can be said of the server, for people.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn look(url: &str) -> Result<String, StoreError> {
+        let connect = connect_options(url)?;
+        let address = address(&connect);
+        let mut db = reach(&connect, &address).await?;
+        let version: Result<String, _> = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await;
+        let version = version.map_err(|error| StoreError::from_postgres(&address, &error))?;
+        let schema = match state_of_schema(&mut db, &address).await? {
+            Schema::Absent => "no tables yet: the first start makes them",
+            Schema::Older => "older tables: the next start brings them up to date",
+            Schema::UpToDate => "its tables are up to date",
+        };
+        Ok(format!("PostgreSQL {version} at {address}; {schema}"))
     }
 
     /// Commits what was accepted and closes the connections. Later calls are answered with
@@ -247,33 +263,55 @@ fn address(options: &PgConnectOptions) -> String {
     format!("{}:{}, database {database}", options.get_host(), options.get_port())
 }
 
-async fn migrate(db: &mut PgConnection, address: &str) -> Result<(), StoreError> {
+async fn reach(connect: &PgConnectOptions, address: &str) -> Result<PgConnection, StoreError> {
+    let connected = tokio::time::timeout(CONNECT, connect.connect()).await.map_err(|_| StoreError::Unreachable {
+        address: address.to_owned(),
+        cause: format!("it does not answer within {CONNECT:?}"),
+    })?;
+    connected.map_err(|error| StoreError::from_postgres(address, &error))
+}
+
+/// What is there of the tables.
+enum Schema {
+    Absent,
+    Older,
+    UpToDate,
+}
+
+async fn state_of_schema(db: &mut PgConnection, address: &str) -> Result<Schema, StoreError> {
     let failed = |error: &sqlx::Error| StoreError::from_postgres(address, error);
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let has_schema: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *db)
         .await
         .map_err(|error| failed(&error))?;
-    if has_schema {
-        let found: Vec<(i64, Vec<u8>, bool)> =
-            sqlx::query_as("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
-                .fetch_all(&mut *db)
-                .await
-                .map_err(|error| failed(&error))?;
-        if let Some(found) = found.iter().map(|(version, ..)| *version).filter(|found| *found > known).max() {
-            return Err(StoreError::NewerServerSchema { address: address.to_owned(), found, known });
-        }
-        // Migrating writes even when there is nothing to do, which a server that may only be read from does not allow.
-        let is_up_to_date = found.len() == MIGRATIONS.iter().count()
-            && MIGRATIONS.iter().zip(&found).all(|(known, (version, checksum, success))| {
-                known.version == *version && *known.checksum == **checksum && *success
-            });
-        if is_up_to_date {
-            return Ok(());
-        }
+    if !has_schema {
+        return Ok(Schema::Absent);
+    }
+    let found: Vec<(i64, Vec<u8>, bool)> =
+        sqlx::query_as("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&mut *db)
+            .await
+            .map_err(|error| failed(&error))?;
+    if let Some(found) = found.iter().map(|(version, ..)| *version).filter(|found| *found > known).max() {
+        return Err(StoreError::NewerServerSchema { address: address.to_owned(), found, known });
+    }
+    let is_up_to_date = found.len() == MIGRATIONS.iter().count()
+        && MIGRATIONS.iter().zip(&found).all(|(known, (version, checksum, success))| {
+            known.version == *version && *known.checksum == **checksum && *success
+        });
+    Ok(if is_up_to_date { Schema::UpToDate } else { Schema::Older })
+}
+
+async fn migrate(db: &mut PgConnection, address: &str) -> Result<(), StoreError> {
+    // Migrating writes even when there is nothing to do, which a server that may only be read from does not allow.
+    if let Schema::UpToDate = state_of_schema(db, address).await? {
+        return Ok(());
     }
     MIGRATIONS.run(&mut *db).await.map_err(|error| match error {
-        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => failed(&cause),
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => {
+            StoreError::from_postgres(address, &cause)
+        }
         other => StoreError::ForeignSchema { address: address.to_owned(), cause: other.to_string() },
     })
 }

@@ -279,6 +279,9 @@ impl Truth for PostgresStore {
         claimed_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Outbox>, PortError> {
+        if let Err(error) = self.shared.history.turn(self.loose(), now).await {
+            tracing::warn!(%error, "what is kept for a time only is thrown away later");
+        }
         transport::claim_outbox(self.loose(), &OutboxClaim { topic, now, claimed_until, limit }).await
     }
 

@@ -12,11 +12,15 @@ use crate::installed::Installed;
 use crate::rows::PortResult;
 use chimera_core::audit::AuditEvent;
 use chimera_core::change::{Change, Committed, Write};
-use chimera_core::ports::{Notice, PortError};
+use chimera_core::ports::{Notice, PortError, PortErrorKind};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+
+/// How long a batch may take: a server that cannot be reached any more says nothing, for as long as the network lets it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A change, and who waits for it.
 pub(super) struct Job {
@@ -117,6 +121,15 @@ impl Work {
             Some(db) => db,
             none => none.insert(connection::open(&self.connect).await?),
         };
-        batch::commit(db, &changes.iter().collect::<Vec<_>>()).await
+        let changes: Vec<&Change> = changes.iter().collect();
+        match tokio::time::timeout(ANSWERS_WITHIN, batch::commit(db, &changes)).await {
+            Ok(done) => done,
+            Err(_) => Err(PortError::new(
+                PortErrorKind::Unavailable,
+                format!(
+                    "PostgreSQL has not answered for {ANSWERS_WITHIN:?}; whether it did what it was told is not known"
+                ),
+            )),
+        }
     }
 }

@@ -4,17 +4,21 @@ use crate::Schema;
 use crate::contract::fixtures::*;
 use chimera_core::audit;
 use chimera_core::change::{Change, Committed, Guard, OutboxTopic, Write};
+use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
 use chimera_core::ids::*;
 use chimera_core::ports::listen::{Heard, Receiver};
 use chimera_core::ports::{Blobs as _, Notice, PortErrorKind, Queue as _, Truth};
+use chimera_core::records::{ScratchItem, TrendItem};
 use chimera_core::skill::SkillState;
-use chimera_core::task::Task;
+use chimera_core::task::{Task, TaskState};
 use chimera_store::{PostgresOptions, PostgresStore, StoreErrorKind};
 use futures::future::join_all;
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Runs SQL of the test's own, in the test's schema.
 async fn sql(schema: &Schema, text: String) {
@@ -428,4 +432,102 @@ async fn bytes_are_shared_and_checked() {
     assert_eq!(stores[1].get(&digest).await.unwrap().as_deref(), Some(&*bytes), "keeping them again mends it");
     let too_many = stores[0].put(&vec![0; (64 << 20) + 1]).await.unwrap_err();
     assert_eq!(too_many.kind, PortErrorKind::Permanent);
+}
+
+/// An id as one that is drawn at this moment.
+fn drawn_at(moment: Timestamp) -> TaskId {
+    let millis = u128::try_from(moment.as_millis()).unwrap();
+    TaskId::from_uuid(Uuid::from_u128((millis << 80) | (rand_low() & ((1 << 80) - 1))))
+}
+
+fn rand_low() -> u128 {
+    Uuid::now_v7().as_u128().wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 16
+}
+
+/// Claims, as a process does all the time; each a second after the one before.
+async fn turns(store: &PostgresStore, from: Timestamp, count: u64) {
+    for turn in 0..count {
+        let now = from.plus(Duration::from_secs(turn + 1));
+        let _ = store.claim_outbox(OutboxTopic::Plan, now, now, 1).await.unwrap();
+    }
+}
+
+async fn count(schema: &Schema, sql: &str) -> i64 {
+    let mut db = PgConnection::connect(&schema.url()).await.unwrap();
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut db).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_for_a_time_is_thrown_away_afterwards() {
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    let agent = AgentId::new(&SystemIds);
+    let item = |number: u32, expires_at| {
+        Write::PutScratch(ScratchItem { agent, key: number.to_string(), value: json!(1), expires_at })
+    };
+    let _ = store.commit(writes((0..2_500).map(|number| item(number, at(10))))).await.unwrap();
+    let _ = store.commit(writes([item(9_999, at(10_000_000))])).await.unwrap();
+    let age = TrendItem::KEPT.as_millis() as i64;
+    let observed = [trend("old", 1.0, at(-age)), trend("new", 1.0, at(1))].map(Write::AddTrend);
+    let _ = store.commit(writes(observed)).await.unwrap();
+    turns(&store, at(100), 1).await;
+    assert_eq!(count(&schema, "SELECT count(*) FROM ephemeral_memory").await, 1_501, "a little at a time");
+    turns(&store, at(2_000), 3).await;
+    assert_eq!(count(&schema, "SELECT count(*) FROM ephemeral_memory").await, 1);
+    assert_eq!(count(&schema, "SELECT items FROM kept WHERE what = 'scratch'").await, 1);
+    let topics: Vec<_> = store.top_trends(at(-2 * age), 9).await.unwrap().into_iter().map(|top| top.topic).collect();
+    assert_eq!(topics, ["new"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journals_go_when_nothing_replays_them_a_week_at_once() {
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    // The partitions of the first weeks are made.
+    turns(&store, at(0), 1).await;
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let ended_at = at(1_000);
+    let make = async |id: TaskId, state, epoch| {
+        let (spec, mut task) = task();
+        (task.id, task.state, task.epoch, task.updated_at) = (id, state, epoch, ended_at);
+        let mut change = creation(&spec, &task);
+        for epoch in 0..=epoch {
+            let entries = (0..10).map(|ordinal| entry(ordinal, "a")).collect();
+            change.write(Write::AppendJournal { task: task.id, epoch, entries });
+        }
+        let _ = store.commit(change).await.unwrap();
+        id
+    };
+    // Drawn in the first week; in the second, where one does not end; and by somebody who knows no time.
+    let ended = make(drawn_at(at(5)), TaskState::Approved, 1).await;
+    let next_week = at(0).plus(week);
+    let late = make(drawn_at(next_week), TaskState::Failed, 0).await;
+    let running = make(drawn_at(next_week.plus(Duration::from_secs(1))), TaskState::Running, 1).await;
+    let foreign = make(TaskId::from_uuid(Uuid::from_u128(u128::MAX - rand_low())), TaskState::Rejected, 0).await;
+    let left = async || {
+        let mut left = Vec::new();
+        for (task, epoch) in [(ended, 0), (ended, 1), (late, 0), (running, 0), (running, 1), (foreign, 0)] {
+            left.push(store.journal(task, epoch).await.unwrap().len());
+        }
+        left
+    };
+    assert_eq!(left().await, [10; 6]);
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'journal'::regclass";
+    assert_eq!(count(&schema, partitions).await, 3, "two weeks and the others");
+    turns(&store, ended_at.plus(Duration::from_secs(3590)), 1).await;
+    assert_eq!(left().await, [10; 6]);
+    // An epoch that is over goes after an hour.
+    turns(&store, ended_at.plus(Duration::from_secs(3600)), 2).await;
+    assert_eq!(left().await, [0, 10, 10, 0, 10, 10]);
+    turns(&store, ended_at.plus(week), 2).await;
+    assert_eq!(left().await, [0, 0, 0, 0, 10, 0], "what may still run keeps its journal however old it is");
+    // The first week has no journal any more, and no table; the second keeps its own for the one that goes on.
+    turns(&store, at(0).plus(week * 4), 2).await;
+    let names = "SELECT count(*) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+                 WHERE inhparent = 'journal'::regclass AND relname = 'journal_w'";
+    let first = at(0).as_millis().div_euclid(7 * 24 * 3600 * 1000);
+    let of = |week: i64| names.replace("'journal_w'", &format!("'journal_w{week}'"));
+    assert_eq!(count(&schema, &of(first)).await, 0, "the first week's table is still there");
+    assert_eq!(count(&schema, &of(first + 1)).await, 1, "the second week's table is gone");
+    assert_eq!(left().await, [0, 0, 0, 0, 10, 0]);
 }
