@@ -117,6 +117,34 @@ pub enum StoreError {
         /// What does not fit.
         cause: String,
     },
+    /// The address of Redis cannot be read.
+    #[error("the address of Redis cannot be read: {cause}; write it as `redis://user:password@host:port/number`")]
+    RedisAddress {
+        /// What does not fit. It never has the address, which may hold a password.
+        cause: String,
+    },
+    /// Redis cannot be reached, or does not answer as Redis does.
+    #[error(
+        "Redis at {address} cannot be used now: {cause}; check that it runs there, that this machine reaches it, and that it \
+         is not something else"
+    )]
+    RedisUnreachable {
+        /// Where it should be.
+        address: String,
+        /// Why.
+        cause: String,
+    },
+    /// Redis does not let this user in, or is not one that can be used.
+    #[error(
+        "Redis at {address} refuses: {cause}; check user, password and number of the database in its address, and that it is \
+         Redis 6.2 or newer"
+    )]
+    RedisRefused {
+        /// Where it is.
+        address: String,
+        /// Why.
+        cause: String,
+    },
 }
 
 /// Decides what the caller does with a [`StoreError`].
@@ -139,10 +167,16 @@ impl StoreError {
     pub const fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Locked { .. } => StoreErrorKind::Locked,
-            Self::Unreadable { .. } | Self::Address { .. } | Self::Refused { .. } => StoreErrorKind::Unreadable,
+            Self::Unreadable { .. }
+            | Self::Address { .. }
+            | Self::Refused { .. }
+            | Self::RedisAddress { .. }
+            | Self::RedisRefused { .. } => StoreErrorKind::Unreadable,
             Self::NewerSchema { .. } | Self::NewerServerSchema { .. } => StoreErrorKind::NewerSchema,
             Self::Corrupt { .. } | Self::ForeignSchema { .. } => StoreErrorKind::Corrupt,
-            Self::Unavailable { .. } | Self::Unreachable { .. } => StoreErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::Unreachable { .. } | Self::RedisUnreachable { .. } => {
+                StoreErrorKind::Unavailable
+            }
         }
     }
 

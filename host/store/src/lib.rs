@@ -14,6 +14,7 @@ mod installed;
 mod listen;
 mod memory_queue;
 mod postgres;
+mod redis;
 mod rows;
 mod sqlite;
 
@@ -21,4 +22,5 @@ pub use error::{StoreError, StoreErrorKind};
 pub use folder::{FolderLock, claim as claim_folder};
 pub use memory_queue::MemoryQueue;
 pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
+pub use redis::{Redis, RedisOptions, RedisQueue};
 pub use sqlite::{SqliteOptions, SqliteStore};

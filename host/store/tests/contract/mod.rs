@@ -11,6 +11,7 @@ pub mod audit;
 pub mod commits;
 pub mod fixtures;
 pub mod model;
+pub mod pace;
 pub mod queue;
 pub mod reads;
 pub mod transport;
@@ -71,20 +72,32 @@ macro_rules! truth_contract {
     };
 }
 
-/// Makes a test of every function of the queue's contract; `$open` gives `(Arc<dyn Queue>, guard)`.
+/// Makes a test of every function of the queue's contract; `$open` gives `(Arc<dyn Queue>, impl Pace, guard)`.
 #[macro_export]
 macro_rules! queue_contract {
     ($open:path) => {
-        truth_contract!(@tests $open,
-            queue::tasks_come_by_priority_then_age,
-            queue::a_task_is_on_the_queue_once,
-            queue::a_claimed_task_is_hidden_until_its_time,
-            queue::a_late_receipt_does_not_take_a_newer_claim_away,
-            queue::a_receipt_is_worth_nothing_after_the_task_was_queued_anew,
-            queue::released_claims_come_back,
-            queue::a_task_is_claimed_by_one,
-            queue::shards_do_not_see_each_other,
-            queue::a_foreign_receipt_is_refused,
+        queue_contract!(@tests $open,
+            tasks_come_by_priority_then_age,
+            every_priority_has_its_place,
+            more_tasks_than_go_at_once_are_all_put_on,
+            a_task_is_on_the_queue_once,
+            a_claimed_task_is_hidden_until_its_time,
+            each_claim_lasts_as_long_as_it_said,
+            a_late_receipt_does_not_take_a_newer_claim_away,
+            a_receipt_is_worth_nothing_after_the_task_was_queued_anew,
+            released_claims_come_back,
+            a_task_is_claimed_by_one,
+            shards_do_not_see_each_other,
+            a_foreign_receipt_is_refused,
         );
+    };
+    (@tests $open:path, $($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (queue, pace, _guard) = $open().await;
+                contract::queue::$name(queue, &pace).await;
+            }
+        )*
     };
 }

@@ -9,6 +9,7 @@ mod own;
 use chimera_core::ports::{Queue, Truth};
 use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
 use contract::model::{Lasting, batches, random_changes_do_what_the_model_says};
+use contract::pace::ByHand;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -25,8 +26,8 @@ async fn open_truth() -> (Arc<dyn Truth>, TempDir) {
     (Arc::new(store), guard)
 }
 
-async fn open_queue() -> (Arc<dyn Queue>, ()) {
-    (Arc::new(MemoryQueue::new()), ())
+async fn open_queue() -> (Arc<dyn Queue>, ByHand, ()) {
+    (Arc::new(MemoryQueue::new()), ByHand, ())
 }
 
 truth_contract!(crate::open_truth);

@@ -1,0 +1,74 @@
+//! What is kept in Redis, on a real server: the contracts that every implementation meets, and what is its own.
+//!
+//! `CHIMERA_TEST_REDIS` says where the server is; `cargo xtask test` starts one and sets it. Each test has a prefix of its
+//! own. What breaks servers starts them itself.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../contract/mod.rs"]
+mod contract;
+mod own;
+
+use chimera_core::ports::Queue;
+use chimera_store::{Redis, RedisOptions, RedisQueue};
+use contract::pace::Really;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The server's address.
+fn server() -> String {
+    std::env::var("CHIMERA_TEST_REDIS").expect(
+        "CHIMERA_TEST_REDIS is not set: run `cargo xtask test`, or `cargo xtask services up` and what it prints",
+    )
+}
+
+/// Keys of its own, which go away with it.
+struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self { prefix: format!("t{}:", Uuid::now_v7().simple()) }
+    }
+
+    fn options(&self) -> RedisOptions {
+        // A busy machine is no fault.
+        let response_timeout = std::time::Duration::from_secs(10);
+        RedisOptions { prefix: self.prefix.clone(), response_timeout, ..RedisOptions::new(server()) }
+    }
+
+    async fn redis(&self) -> Redis {
+        Redis::open(self.options()).await.unwrap()
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let mut db = redis::Client::open(server()).unwrap().get_connection().unwrap();
+        let mut cursor = 0_u64;
+        loop {
+            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{}*", self.prefix))
+                .arg("COUNT")
+                .arg(1000)
+                .query(&mut db)
+                .unwrap();
+            if !keys.is_empty() {
+                let _: u64 = redis::cmd("UNLINK").arg(keys).query(&mut db).unwrap();
+            }
+            cursor = next;
+            if cursor == 0 {
+                return;
+            }
+        }
+    }
+}
+
+async fn open_queue() -> (Arc<dyn Queue>, Really, Keys) {
+    let keys = Keys::new();
+    (Arc::new(RedisQueue::new(keys.redis().await)), Really::start(), keys)
+}
+
+queue_contract!(crate::open_queue);
