@@ -9,6 +9,7 @@
 
 mod chain;
 mod error;
+mod fallback;
 mod folder;
 mod installed;
 mod listen;
@@ -20,6 +21,10 @@ mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use folder::{FolderLock, claim as claim_folder};
+pub use fallback::{
+    FallbackQueue, FallbackQueues, FallbackTerms, LATENCY_BOUNDS_US, QueueFigures, QueueRole, QueueStats, QueueSwitch,
+    SwitchReason,
+};
 pub use memory_queue::MemoryQueue;
 pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
 pub use redis::{Redis, RedisOptions, RedisQueue};
