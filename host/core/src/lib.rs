@@ -24,6 +24,7 @@ pub mod machine;
 pub mod manifest;
 pub mod plan;
 pub mod ports;
+pub mod rate;
 pub mod recorded;
 pub mod records;
 pub mod route;

@@ -5,8 +5,12 @@
 //! [`HostPorts`]; store, gateway, index and registry implement the rest.
 
 mod deny;
+mod rates;
+mod scratch;
 
 pub use deny::Deny;
+pub use rates::RateLimits;
+pub use scratch::{Holder, Scratch, ScratchWritten, TruthScratch};
 
 use crate::approval::{Approval, ApprovalState};
 use crate::audit::{AuditEvent, Head};

@@ -14,6 +14,7 @@ mod folder;
 mod installed;
 mod listen;
 mod memory_queue;
+mod memory_rates;
 mod postgres;
 mod redis;
 mod rows;
@@ -27,5 +28,6 @@ pub use fallback::{
 };
 pub use memory_queue::MemoryQueue;
 pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
-pub use redis::{Redis, RedisOptions, RedisQueue};
+pub use memory_rates::MemoryRateLimits;
+pub use redis::{Redis, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
 pub use sqlite::{SqliteOptions, SqliteStore};

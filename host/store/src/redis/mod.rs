@@ -6,9 +6,13 @@
 mod fault;
 mod link;
 mod queue;
+mod rates;
+mod scratch;
 
 pub use link::{Redis, RedisOptions};
 pub use queue::RedisQueue;
+pub use rates::RedisRateLimits;
+pub use scratch::RedisScratch;
 
 /// A planner's or an agent's name within a key. `#` begins the suffix of a key that goes with another one, so a name that
 /// has it can never be taken for such a key.

@@ -1,4 +1,4 @@
-//! What every implementation of `Truth` and `Queue` must do.
+//! What every implementation of `Truth`, `Queue`, `Scratch` and `RateLimits` must do.
 //!
 //! Each function takes an empty store and asserts; none knows what it runs on. Called by one test file an
 //! implementation through [`truth_contract!`] and [`queue_contract!`].
@@ -13,7 +13,9 @@ pub mod fixtures;
 pub mod model;
 pub mod pace;
 pub mod queue;
+pub mod rates;
 pub mod reads;
+pub mod scratch;
 pub mod transport;
 
 /// Makes a test of every function of the truth's contract; `$open` gives `(Arc<dyn Truth>, guard)`.
@@ -76,7 +78,9 @@ macro_rules! truth_contract {
 #[macro_export]
 macro_rules! queue_contract {
     ($open:path) => {
-        queue_contract!(@tests $open,
+        paced_contract!(
+            queue,
+            $open,
             tasks_come_by_priority_then_age,
             every_priority_has_its_place,
             more_tasks_than_go_at_once_are_all_put_on,
@@ -88,15 +92,53 @@ macro_rules! queue_contract {
             released_claims_come_back,
             a_task_is_claimed_by_one,
             shards_do_not_see_each_other,
-            a_foreign_receipt_is_refused,
+            a_foreign_receipt_is_refused
         );
     };
-    (@tests $open:path, $($name:ident),* $(,)?) => {
+}
+
+/// Makes a test of every function of the contract of ephemeral memory; `$open` gives `(scratch::Setup, impl Pace, guard)`.
+#[macro_export]
+macro_rules! scratch_contract {
+    ($open:path) => {
+        paced_contract!(
+            scratch,
+            $open,
+            a_value_reads_back_until_it_is_replaced_or_deleted,
+            hostile_keys_are_only_keys,
+            a_value_is_forgotten_at_its_time,
+            there_is_room_for_so_many_bytes,
+            there_is_room_for_so_many_keys_whoever_writes,
+            a_run_that_was_fenced_off_changes_nothing
+        );
+    };
+}
+
+/// Makes a test of every function of the contract of rate limits; `$open` gives `(Arc<dyn RateLimits>, impl Pace, guard)`.
+#[macro_export]
+macro_rules! rates_contract {
+    ($open:path) => {
+        paced_contract!(
+            rates,
+            $open,
+            so_many_calls_are_allowed_within_a_window,
+            calls_are_forgotten_one_after_the_other,
+            agents_have_windows_of_their_own,
+            a_limit_of_no_calls_allows_none,
+            of_many_at_once_only_so_many_are_allowed
+        );
+    };
+}
+
+/// The tests of a contract by which time goes.
+#[macro_export]
+macro_rules! paced_contract {
+    ($module:ident, $open:path, $($name:ident),*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let (queue, pace, _guard) = $open().await;
-                contract::queue::$name(queue, &pace).await;
+                let (subject, pace, _guard) = $open().await;
+                $crate::contract::$module::$name(subject, &pace).await;
             }
         )*
     };

@@ -9,6 +9,8 @@ use std::time::Duration;
 /// Makes time go by. Moments are counted from the test's start in units of its own: one is enough to be told apart by hand.
 #[async_trait]
 pub trait Pace: Send + Sync {
+    /// So many units.
+    fn span(&self, units: u64) -> Duration;
     /// The moment after so many units, which may be long to come.
     fn at(&self, units: i64) -> Timestamp;
     /// Lets time go on until so many units have gone by; gives the present.
@@ -22,6 +24,10 @@ pub struct ByHand;
 
 #[async_trait]
 impl Pace for ByHand {
+    fn span(&self, units: u64) -> Duration {
+        Duration::from_millis(units)
+    }
+
     fn at(&self, units: i64) -> Timestamp {
         at(units)
     }
@@ -57,6 +63,10 @@ impl Really {
 
 #[async_trait]
 impl Pace for Really {
+    fn span(&self, units: u64) -> Duration {
+        Duration::from_millis(units * Self::UNIT.unsigned_abs())
+    }
+
     fn at(&self, units: i64) -> Timestamp {
         Timestamp::from_millis(self.began.as_millis() + units * Self::UNIT)
     }

@@ -9,9 +9,11 @@
 mod contract;
 mod own;
 
-use chimera_core::ports::Truth;
+use chimera_core::ports::{Truth, TruthScratch};
 use chimera_store::{PostgresOptions, PostgresStore};
 use contract::model::{Lasting, batches, random_changes_do_what_the_model_says};
+use contract::pace::ByHand;
+use contract::scratch::Setup;
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::sync::Arc;
@@ -70,7 +72,13 @@ async fn open_truth() -> (Arc<dyn Truth>, Schema) {
     (Arc::new(store), schema)
 }
 
+async fn open_scratch() -> (Setup, ByHand, Schema) {
+    let (truth, guard) = open_truth().await;
+    (Setup { scratch: Arc::new(TruthScratch::new(truth.clone())), truth }, ByHand, guard)
+}
+
 truth_contract!(crate::open_truth);
+scratch_contract!(crate::open_scratch);
 
 mod sql_queue {
     use super::{Schema, contract};

@@ -9,10 +9,15 @@ mod contract;
 mod own;
 
 use chimera_core::clock::SystemClock;
-use chimera_core::ports::Queue;
-use chimera_store::{FallbackQueue, FallbackQueues, FallbackTerms, MemoryQueue, Redis, RedisOptions, RedisQueue};
+use chimera_core::ports::{Queue, RateLimits};
+use chimera_store::{
+    FallbackQueue, FallbackQueues, FallbackTerms, MemoryQueue, MemoryRateLimits, Redis, RedisOptions, RedisQueue,
+    RedisRateLimits, RedisScratch, SqliteOptions, SqliteStore,
+};
 use contract::pace::{ByHand, Really};
+use contract::scratch::Setup;
 use std::sync::Arc;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 /// The server's address.
@@ -72,8 +77,6 @@ async fn open_queue() -> (Arc<dyn Queue>, Really, Keys) {
     (Arc::new(RedisQueue::new(keys.redis().await)), Really::start(), keys)
 }
 
-queue_contract!(crate::open_queue);
-
 /// Whatever queues stand in for each other, together they are a queue.
 async fn open_fallback() -> (Arc<dyn Queue>, ByHand, ()) {
     let queues = FallbackQueues {
@@ -84,7 +87,44 @@ async fn open_fallback() -> (Arc<dyn Queue>, ByHand, ()) {
     (Arc::new(FallbackQueue::start(queues, FallbackTerms::default(), Arc::new(SystemClock))), ByHand, ())
 }
 
-mod fallback_contract {
-    use crate::{contract, queue_contract};
+async fn open_rates() -> (Arc<dyn RateLimits>, Really, Keys) {
+    let keys = Keys::new();
+    (Arc::new(RedisRateLimits::new(keys.redis().await)), Really::start(), keys)
+}
+
+async fn open_memory_rates() -> (Arc<dyn RateLimits>, ByHand, ()) {
+    (Arc::new(MemoryRateLimits::new()), ByHand, ())
+}
+
+/// Beside a truth in SQLite.
+async fn open_scratch() -> (Setup, Really, (Keys, TempDir)) {
+    let (keys, folder) = (Keys::new(), tempfile::tempdir().unwrap());
+    let truth = Arc::new(SqliteStore::open(SqliteOptions::new(folder.path().join("data"))).await.unwrap());
+    let scratch = Arc::new(RedisScratch::new(keys.redis().await, truth.clone()));
+    (Setup { scratch, truth }, Really::start(), (keys, folder))
+}
+
+mod queue {
+    use crate::{paced_contract, queue_contract};
+    queue_contract!(crate::open_queue);
+}
+
+mod fallback_queue {
+    use crate::{paced_contract, queue_contract};
     queue_contract!(crate::open_fallback);
+}
+
+mod rates {
+    use crate::{paced_contract, rates_contract};
+    rates_contract!(crate::open_rates);
+}
+
+mod memory_rates {
+    use crate::{paced_contract, rates_contract};
+    rates_contract!(crate::open_memory_rates);
+}
+
+mod scratch {
+    use crate::{paced_contract, scratch_contract};
+    scratch_contract!(crate::open_scratch);
 }

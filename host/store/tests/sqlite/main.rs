@@ -6,10 +6,11 @@ mod contract;
 mod crash;
 mod own;
 
-use chimera_core::ports::{Queue, Truth};
+use chimera_core::ports::{Queue, Truth, TruthScratch};
 use chimera_store::{MemoryQueue, SqliteOptions, SqliteStore};
 use contract::model::{Lasting, batches, random_changes_do_what_the_model_says};
 use contract::pace::ByHand;
+use contract::scratch::Setup;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -30,8 +31,14 @@ async fn open_queue() -> (Arc<dyn Queue>, ByHand, ()) {
     (Arc::new(MemoryQueue::new()), ByHand, ())
 }
 
+async fn open_scratch() -> (Setup, ByHand, TempDir) {
+    let (truth, guard) = open_truth().await;
+    (Setup { scratch: Arc::new(TruthScratch::new(truth.clone())), truth }, ByHand, guard)
+}
+
 truth_contract!(crate::open_truth);
 queue_contract!(crate::open_queue);
+scratch_contract!(crate::open_scratch);
 
 impl Lasting for TempDir {
     type Store = SqliteStore;
