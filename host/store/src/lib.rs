@@ -29,5 +29,5 @@ pub use fallback::{
 pub use memory_queue::MemoryQueue;
 pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
 pub use memory_rates::MemoryRateLimits;
-pub use redis::{Redis, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
+pub use redis::{NoticeStats, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
 pub use sqlite::{SqliteOptions, SqliteStore};

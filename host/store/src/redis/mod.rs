@@ -5,11 +5,13 @@
 
 mod fault;
 mod link;
+mod notices;
 mod queue;
 mod rates;
 mod scratch;
 
 pub use link::{Redis, RedisOptions};
+pub use notices::{NoticeStats, RedisNotices};
 pub use queue::RedisQueue;
 pub use rates::RedisRateLimits;
 pub use scratch::RedisScratch;

@@ -6,6 +6,7 @@
 
 #[path = "../contract/mod.rs"]
 mod contract;
+mod notices;
 mod own;
 
 use chimera_core::clock::SystemClock;
