@@ -21,13 +21,13 @@ mod rows;
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use folder::{FolderLock, claim as claim_folder};
 pub use fallback::{
     FallbackQueue, FallbackQueues, FallbackTerms, LATENCY_BOUNDS_US, QueueFigures, QueueRole, QueueStats, QueueSwitch,
     SwitchReason,
 };
+pub use folder::{FolderLock, claim as claim_folder};
 pub use memory_queue::MemoryQueue;
-pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
 pub use memory_rates::MemoryRateLimits;
+pub use postgres::{PostgresOptions, PostgresQueue, PostgresStore};
 pub use redis::{NoticeStats, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
 pub use sqlite::{SqliteOptions, SqliteStore};
