@@ -9,15 +9,17 @@ use crate::api::problem::Problem;
 use crate::listener;
 use crate::proof::Prover;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chimera_core::audit::Actor;
 use chimera_core::clock::Timestamp;
 use chimera_core::digest::Digest;
+use chimera_core::ids::AgentId;
+use chimera_core::rate::{RateDecision, RateLimit};
 use chimera_core::records::{Agent, AgentStatus, TokenScope};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,10 @@ pub const TICKET_LASTS: Duration = Duration::from_secs(3600);
 const MAX_TICKETS: usize = 16;
 /// Most sessions at once; the oldest goes first. Only who has the token or a link can open one.
 const MAX_SESSIONS: usize = 64;
+/// Most calls of one agent in any [`AGENT_WINDOW`].
+const AGENT_CALLS: u32 = 2_000;
+/// The window in which they are counted.
+const AGENT_WINDOW: Duration = Duration::from_secs(10);
 /// Name of the operator in the audit log.
 const OPERATOR: &str = "local";
 
@@ -344,8 +350,37 @@ pub(crate) async fn require_caller(
     next: Next,
 ) -> Result<Response, Problem> {
     let caller = identify(&state, request.headers(), request.extensions()).await?;
+    if let Caller::Agent(agent) = &caller
+        && let Some(wait) = must_wait(&state, agent.id).await
+    {
+        return Ok(too_often(wait));
+    }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// How long an agent that has called too often must wait. While nobody can count, nobody must: an agent with a good token
+/// is not locked out because of it.
+async fn must_wait(state: &AppState, agent: AgentId) -> Option<Duration> {
+    let limit = RateLimit::new(AGENT_CALLS, AGENT_WINDOW);
+    match state.handles().rates.decide(agent, limit, state.now()).await {
+        Ok(RateDecision::Allowed) => None,
+        Ok(RateDecision::RetryAfter(wait)) => Some(wait),
+        Err(error) => {
+            tracing::warn!(%agent, %error, "the calls of an agent are not counted");
+            None
+        }
+    }
+}
+
+fn too_often(wait: Duration) -> Response {
+    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let detail =
+        format!("this agent has called {AGENT_CALLS} times in {AGENT_WINDOW:?}; call again after `retry_after_ms`");
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-calls", detail).with("retry_after_ms", millis);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+    response
 }
 
 async fn identify(state: &AppState, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Problem> {

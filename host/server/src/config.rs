@@ -156,6 +156,10 @@ pub struct Config {
     pub planner_id: Setting<String>,
     /// Where the truth is.
     pub store: Setting<Store>,
+    /// The server of the queue, of ephemeral memory, rate limits and events, if there is one.
+    pub redis: Option<Setting<Address>>,
+    /// What the queue is on while that one fails, if there is one.
+    pub redis_backup: Option<Setting<Address>>,
     /// What this process does.
     pub roles: Setting<Roles>,
     /// What stands around the process that compiles skills.
@@ -242,6 +246,8 @@ struct File {
     planner_id: Option<String>,
     store: Option<String>,
     roles: Option<Vec<String>>,
+    redis: Option<String>,
+    redis_backup: Option<String>,
     sandbox_confinement: Option<String>,
     log: Option<String>,
     #[serde(default)]
@@ -298,10 +304,18 @@ impl Config {
         let layers = Layers { path: &path, environment: &environment };
         let store = layers.store(flags.store, file.store)?;
         let roles = layers.roles(flags.roles, file.roles, &store)?;
+        let redis = layers.redis("redis", "CHIMERA_REDIS", file.redis, &store)?;
+        let redis_backup = layers.redis("redis_backup", "CHIMERA_REDIS_BACKUP", file.redis_backup, &store)?;
+        if let (None, Some(Setting { source, .. })) = (&redis, &redis_backup) {
+            let problem = "stands in for a server that is not named; set `redis` or CHIMERA_REDIS too".to_owned();
+            return Err(ConfigError::Invalid { name: "redis_backup", from: source.clone(), problem });
+        }
         Ok(Self {
             data_dir,
             store,
             roles,
+            redis,
+            redis_backup,
             listen: layers.listen(flags.listen, file.listen)?,
             workers: layers.workers(flags.workers, file.workers)?,
             planner_id: layers.planner_id(flags.planner_id, file.planner_id)?,
@@ -324,6 +338,8 @@ impl Config {
             planner_id: Setting::default(DEFAULT_PLANNER.to_owned()),
             store: Setting::default(Store::Sqlite),
             roles: Setting::default(Roles::all()),
+            redis: None,
+            redis_backup: None,
             sandbox_confinement: Setting::default(Confinement::default()),
             log: Setting::default(DEFAULT_LOG.to_owned()),
             mcp_servers: BTreeMap::new(),
@@ -346,6 +362,9 @@ impl Config {
             row("sandbox_confinement", &self.sandbox_confinement, self.sandbox_confinement.value.name()),
             row("log", &self.log, &self.log.value),
         ];
+        for (name, server) in [("redis", &self.redis), ("redis_backup", &self.redis_backup)] {
+            rows.extend(server.as_ref().map(|setting| row(name, setting, &setting.value)));
+        }
         rows.extend(self.mcp_servers.iter().map(|(name, server)| {
             // Not the whole value: a server's environment may hold secrets.
             row(&format!("mcp.servers.{name}"), server, server.value.command.display())
@@ -556,6 +575,27 @@ impl Layers<'_> {
             )));
         }
         Ok(Setting { value, source })
+    }
+
+    fn redis(
+        &self,
+        name: &'static str,
+        variable: &'static str,
+        file: Option<String>,
+        store: &Setting<Store>,
+    ) -> Result<Option<Setting<Address>>, ConfigError> {
+        let Some(Setting { value, source }) = self.text(name, variable, None, file)? else { return Ok(None) };
+        let invalid = |problem| ConfigError::Invalid { name, from: source.clone(), problem };
+        if store.value == Store::Sqlite {
+            return Err(invalid(
+                "is of no use to a process that works alone; name the PostgreSQL server that several share with \
+                 CHIMERA_STORE too"
+                    .to_owned(),
+            ));
+        }
+        let example = "redis://:password@host:6379/0";
+        let value = Address::parse(&value, &["redis", "rediss"], example).map_err(invalid)?;
+        Ok(Some(Setting { value, source }))
     }
 
     fn confinement(&self, file: Option<String>) -> Result<Setting<Confinement>, ConfigError> {

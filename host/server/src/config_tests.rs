@@ -196,3 +196,23 @@ fn only_who_shares_a_server_shares_the_work() {
         assert!(refused.contains("planner, worker, judge, api"), "{bad}: {refused}");
     }
 }
+
+#[test]
+fn redis_is_for_those_who_share_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = ("CHIMERA_STORE", "postgres://db/chimera");
+    let with = |variables: &[(&'static str, &'static str)]| load(flags_in(folder.path()), variables);
+    let config =
+        with(&[postgres, ("CHIMERA_REDIS", "redis://:hunter2@r1/0"), ("CHIMERA_REDIS_BACKUP", "rediss://r2:6380")]);
+    let config = config.unwrap();
+    assert_eq!(config.redis.as_ref().unwrap().value.secret(), "redis://:hunter2@r1/0");
+    assert_eq!(config.redis_backup.as_ref().unwrap().value.to_string(), "rediss://r2:6380");
+    let told = format!("{:?} {:?}", config.describe(), config);
+    assert!(told.contains("redis://r1/0") && !told.contains("hunter2"), "{told}");
+    let alone = with(&[("CHIMERA_REDIS", "redis://:hunter2@r1/0")]).unwrap_err().to_string();
+    assert!(alone.contains("CHIMERA_STORE") && !alone.contains("hunter2"), "{alone}");
+    let backup = with(&[postgres, ("CHIMERA_REDIS_BACKUP", "redis://r2")]).unwrap_err().to_string();
+    assert!(backup.contains("redis_backup ($CHIMERA_REDIS_BACKUP)") && backup.contains("CHIMERA_REDIS"), "{backup}");
+    let scheme = with(&[postgres, ("CHIMERA_REDIS", "http://r1")]).unwrap_err().to_string();
+    assert!(scheme.contains("redis://:password@host"), "{scheme}");
+}

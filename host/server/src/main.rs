@@ -13,6 +13,7 @@ mod folder;
 mod listener;
 mod proof;
 mod serve;
+mod stores;
 mod wiring;
 
 use std::process::ExitCode;

@@ -3,8 +3,8 @@
 //! The only place that knows which implementation stands behind a port. It decides nothing about tasks or skills. Called
 //! by `serve`, the demo and the API's tests.
 
-use crate::config::{Config, Store};
-use chimera_agents::fleet::Fleet;
+use crate::config::Config;
+use crate::stores::{News, Stores};
 use chimera_agents::judge::Judge;
 use chimera_agents::judge::hitl::Hitl;
 use chimera_agents::planner::scheduler::Scheduler;
@@ -12,14 +12,12 @@ use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
 use chimera_agents::worker::replay::Replayer;
 use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::ids::{IdSource, SystemIds};
-use chimera_core::ports::{Blobs, Deny, MemoryIndex, PortError, Queue, SkillIndex, Truth};
+use chimera_core::ports::{Deny, MemoryIndex, PortError, Queue, RateLimits, SkillIndex, Truth};
 use chimera_index::{LexicalIndex, LexicalMemory};
 use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
-use chimera_registry::{FolderBlobs, LayeredBlobs, Registry};
+use chimera_registry::{FolderBlobs, Registry};
 use chimera_sandbox::{Compiler, Sandbox, SandboxConfig, SandboxError};
-use chimera_store::{
-    FolderLock, MemoryQueue, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, StoreError, claim_folder,
-};
+use chimera_store::StoreError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +33,10 @@ pub struct Handles {
     pub truth: Arc<dyn Truth>,
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// How often agents may call.
+    pub rates: Arc<dyn RateLimits>,
+    /// What this process does and what others tell, as it happens.
+    pub news: News,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where new ids come from.
@@ -58,87 +60,8 @@ pub struct Handles {
 /// Everything that runs.
 pub struct Platform {
     handles: Handles,
-    store: OpenStore,
+    stores: Stores,
     swarm: SwarmHandle,
-}
-
-/// The truth, wherever it is.
-enum OpenStore {
-    /// In the data folder.
-    Sqlite(SqliteStore),
-    /// On a server; the data folder is this process's all the same.
-    Postgres { store: PostgresStore, _lock: FolderLock },
-}
-
-impl OpenStore {
-    async fn open(config: &Config) -> Result<Self, StoreError> {
-        let data_dir = &config.data_dir.value;
-        match &config.store.value {
-            Store::Sqlite => Ok(Self::Sqlite(SqliteStore::open(SqliteOptions::new(data_dir)).await?)),
-            Store::Postgres(address) => {
-                let lock = claim_folder(data_dir)?;
-                let store = PostgresStore::open(PostgresOptions::new(address.secret())).await?;
-                Ok(Self::Postgres { store, _lock: lock })
-            }
-        }
-    }
-
-    fn truth(&self) -> Arc<dyn Truth> {
-        match self {
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            Self::Postgres { store, .. } => Arc::new(store.clone()),
-        }
-    }
-
-    fn queue(&self) -> Arc<dyn Queue> {
-        match self {
-            Self::Sqlite(_) => Arc::new(MemoryQueue::new()),
-            Self::Postgres { store, .. } => Arc::new(store.queue()),
-        }
-    }
-
-    /// The skills' bytes, in a folder that is this process's, and for all where the truth is.
-    fn blobs(&self, folder: FolderBlobs) -> Arc<dyn Blobs> {
-        match self {
-            Self::Sqlite(_) => Arc::new(folder),
-            Self::Postgres { store, .. } => Arc::new(LayeredBlobs::new(folder, Arc::new(store.clone()))),
-        }
-    }
-
-    fn fleet(&self, data_dir: &Path) -> Result<Fleet, StartError> {
-        match self {
-            Self::Sqlite(_) => Ok(Fleet::Alone),
-            Self::Postgres { .. } => Ok(Fleet::Shared { node: node(data_dir)? }),
-        }
-    }
-
-    async fn close(self) {
-        match self {
-            Self::Sqlite(store) => store.close().await,
-            Self::Postgres { store, .. } => store.close().await,
-        }
-    }
-}
-
-/// What this process's agents are told from others' by: drawn once for a data folder, which is one process's at a time.
-fn node(data_dir: &Path) -> Result<String, StartError> {
-    let path = data_dir.join("node");
-    let unusable = |error: std::io::Error| StartError::Node { path: path.clone(), error };
-    match std::fs::read_to_string(&path) {
-        Ok(text) if is_node(text.trim()) => return Ok(text.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(unusable(error)),
-    }
-    let mut bytes = [0; 6];
-    getrandom::fill(&mut bytes).map_err(|error| unusable(std::io::Error::other(error)))?;
-    let drawn = hex::encode(bytes);
-    crate::auth::write_private(&path, &format!("{drawn}\n")).map_err(unusable)?;
-    Ok(drawn)
-}
-
-fn is_node(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A platform that could not be started; each says what to do.
@@ -184,30 +107,26 @@ impl Platform {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data_dir = config.data_dir.value.clone();
-        let store = OpenStore::open(&config).await?;
-        match Self::start_on(config, &data_dir, &store).await {
-            Ok((handles, swarm)) => Ok(Self { handles, store, swarm }),
+        let stores = Stores::open(&config).await?;
+        match Self::start_on(config, &data_dir, &stores).await {
+            Ok((handles, swarm)) => Ok(Self { handles, stores, swarm }),
             Err(error) => {
-                store.close().await;
+                stores.close().await;
                 Err(error)
             }
         }
     }
 
-    async fn start_on(
-        config: Config,
-        data_dir: &Path,
-        store: &OpenStore,
-    ) -> Result<(Handles, SwarmHandle), StartError> {
+    async fn start_on(config: Config, data_dir: &Path, stores: &Stores) -> Result<(Handles, SwarmHandle), StartError> {
         let executable = crate::executable::this_program().map_err(StartError::NoExecutable)?;
         let catalog = server_catalog(&config, &executable, data_dir)?;
-        let fleet = store.fleet(data_dir)?;
-        let (truth, queue) = (store.truth(), store.queue());
+        let fleet = stores.fleet(data_dir)?;
+        let (truth, queue) = (stores.truth(), stores.queue());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
         let folder =
             FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?;
-        let blobs = store.blobs(folder);
+        let blobs = stores.blobs(folder);
         let sandbox = start_sandbox(&config, data_dir, executable).await?;
         let index: Arc<dyn SkillIndex> = Arc::new(LexicalIndex::new());
         let memory: Arc<dyn MemoryIndex> = Arc::new(LexicalMemory::new());
@@ -234,11 +153,14 @@ impl Platform {
         })
         .await
         .map_err(|error| StartError::Agents(error.to_string()))?;
+        stores.watch_queue(swarm.scheduler());
         let replayer = Replayer::new(truth.clone(), registry.clone(), sandbox);
         let handles = Handles {
             config: Arc::new(config),
             truth,
             queue,
+            rates: stores.rates(),
+            news: stores.news(),
             clock,
             ids,
             index,
@@ -261,7 +183,7 @@ impl Platform {
     pub async fn shutdown(self) {
         self.swarm.shutdown().await;
         self.handles.gateway.shutdown().await;
-        self.store.close().await;
+        self.stores.close().await;
     }
 }
 

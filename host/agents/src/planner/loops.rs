@@ -295,6 +295,14 @@ impl Scheduler {
         if !roles.contains(&AgentRole::Planner) {
             return Ok(());
         }
+        self.refill().await
+    }
+
+    /// Puts every task that is queued in the truth on the queue: at the start, and whenever another queue is used from now on.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn refill(&self) -> Result<(), AgentError> {
         let mut last = self.redrive_page(None).await?;
         while last.is_some() {
             last = self.redrive_page(last.as_ref()).await?;

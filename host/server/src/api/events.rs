@@ -52,7 +52,7 @@ pub(super) async fn stream(
         }
     };
     let hello = Event::default().comment("listening").retry(COME_BACK);
-    let notices = stream::unfold((state.truth().subscribe(), place), move |(mut receiver, place)| async move {
+    let notices = stream::unfold((state.handles().news.listen(), place), move |(mut receiver, place)| async move {
         let event = next_event(&mut receiver, query.campaign).await?;
         Some((event, (receiver, place)))
     });

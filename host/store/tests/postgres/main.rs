@@ -4,12 +4,11 @@
 //! own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[macro_use]
 #[path = "../contract/mod.rs"]
 mod contract;
 mod own;
 
-use chimera_core::ports::{Truth, TruthScratch};
+use chimera_core::ports::{Queue, Truth, TruthScratch};
 use chimera_store::{PostgresOptions, PostgresStore};
 use contract::model::{Lasting, batches, random_changes_do_what_the_model_says};
 use contract::pace::ByHand;
@@ -80,19 +79,13 @@ async fn open_scratch() -> (Setup, ByHand, Schema) {
 truth_contract!(crate::open_truth);
 scratch_contract!(crate::open_scratch);
 
-mod sql_queue {
-    use super::{Schema, contract};
-    use chimera_core::ports::Queue;
-    use std::sync::Arc;
-
-    pub(crate) async fn open_queue() -> (Arc<dyn Queue>, Schema) {
-        let schema = Schema::create().await;
-        let store = schema.store().await;
-        (Arc::new(store.queue()), schema)
-    }
-
-    queue_contract!(crate::sql_queue::open_queue);
+async fn open_queue() -> (Arc<dyn Queue>, ByHand, Schema) {
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    (Arc::new(store.queue()), ByHand, schema)
 }
+
+queue_contract!(crate::open_queue);
 
 impl Lasting for Schema {
     type Store = PostgresStore;

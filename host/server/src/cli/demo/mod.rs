@@ -85,6 +85,7 @@ fn config(env: &Env, place: &Place) -> CliResult<Config> {
     // Everything in its own folder and process, wherever the operator keeps theirs.
     config.store = Setting::default(Store::Sqlite);
     config.roles = Setting::default(Roles::all());
+    (config.redis, config.redis_backup) = (None, None);
     // Always the bundled server on a file of its own: a demo never publishes to a server of the operator's.
     config.mcp_servers.insert(SOCIAL.to_owned(), Setting::flag(social(&place.social_state())?, "demo"));
     Ok(config)
