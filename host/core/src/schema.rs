@@ -5,6 +5,7 @@
 //! through [`crate::json`], by the manifest and by whoever keeps a schema of an MCP server.
 
 mod budget;
+mod kept;
 mod meter;
 mod parts;
 
@@ -46,12 +47,22 @@ pub fn admit(schema: &Value) -> Result<(), String> {
 /// # Errors
 /// Up to three violations in one sentence, each with the path in the value; or why the schema cannot be used.
 pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
+    if is_smaller(schema, LIGHT_SCHEMA) {
+        let kept = kept::of(schema);
+        if let Some((validator, engine)) = kept.compiled(schema).map_err(unusable)? {
+            return check_with(schema, value, validator, *engine);
+        }
+    }
     let (validator, engine) = compile(schema).map_err(unusable)?;
+    check_with(schema, value, &validator, engine)
+}
+
+fn check_with(schema: &Value, value: &Value, validator: &Validator, engine: Engine) -> Result<(), String> {
     if is_deeper_than(value, MAX_DEPTH) {
         return Err(format!("the value is nested deeper than {MAX_DEPTH}"));
     }
     match meter::measure(schema, value, engine).map_err(unusable)? {
-        Detail::Each => tell(&validator, value),
+        Detail::Each => tell(validator, value),
         Detail::Whether if validator.is_valid(value) => Ok(()),
         Detail::Whether => Err("the value does not fit; it is too large to say where".to_owned()),
     }
@@ -60,8 +71,12 @@ pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
 /// Like [`check`], if it is so little work that it may be done on a thread that others wait for; else none.
 pub fn check_in_passing(schema: &Value, value: &Value) -> Option<Result<(), String>> {
     is_light(schema, value).then(|| {
-        let built = budget::check(schema).and_then(|patterns| build(schema, patterns)).map_err(unusable);
-        built.and_then(|(validator, _)| tell(&validator, value))
+        let kept = kept::of(schema);
+        match kept.compiled(schema).map_err(unusable)? {
+            Some((validator, _)) => tell(validator, value),
+            // What is light has no patterns, and is kept.
+            None => check(schema, value),
+        }
     })
 }
 
@@ -70,7 +85,7 @@ pub fn is_light(schema: &Value, value: &Value) -> bool {
     is_smaller(schema, LIGHT_SCHEMA)
         && is_smaller(value, LIGHT_VALUE)
         && !is_deeper_than(value, MAX_DEPTH)
-        && match budget::check(schema) {
+        && match kept::of(schema).budget() {
             Err(_) => true,
             Ok(Patterns::None) => meter::is_light(schema, value),
             Ok(Patterns::Some) => false,
