@@ -6,11 +6,11 @@
 //! change that the event tells of.
 
 use crate::clock::Timestamp;
-use crate::digest::Digest;
+use crate::digest::{Digest, write_canonical, write_text};
 use crate::ids::{AgentId, CampaignId, TaskId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::{Value, json};
-use std::fmt;
+use serde_json::Value;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// Who did it. Written `system`, `planner`, `judge`, `worker:<id>`, `agent:<id>` or `operator:<name>`.
@@ -162,18 +162,37 @@ pub fn link(seq: u64, prev_hash: Digest, draft: AuditDraft) -> AuditEvent {
     AuditEvent { seq, prev_hash, hash, draft }
 }
 
+/// The digest of the event's canonical JSON, written directly: its keys are in their order, and only `detail` is a value of
+/// its own. It is what [`Digest::of_json`] says of the same object.
 fn event_hash(seq: u64, prev_hash: &Digest, draft: &AuditDraft) -> Digest {
-    Digest::of_json(&json!({
-        "seq": seq,
-        "prev_hash": prev_hash,
-        "campaign": draft.campaign,
-        "task_id": draft.task,
-        "action": draft.action,
-        "agent_id": draft.actor,
-        "timestamp": draft.at,
-        "review_status": draft.review,
-        "detail": draft.detail,
-    }))
+    let mut text = String::with_capacity(512);
+    let review = match draft.review {
+        ReviewStatus::None => "none",
+        ReviewStatus::Pending => "pending",
+        ReviewStatus::Approved => "approved",
+        ReviewStatus::Rejected => "rejected",
+        ReviewStatus::Expired => "expired",
+    };
+    text.push_str("{\"action\":");
+    write_text(&draft.action, &mut text);
+    text.push_str(",\"agent_id\":");
+    write_text(&draft.actor.to_string(), &mut text);
+    text.push_str(",\"campaign\":");
+    write_id(draft.campaign.as_ref(), &mut text);
+    text.push_str(",\"detail\":");
+    write_canonical(&draft.detail, &mut text);
+    // What is written into a text cannot fail.
+    let _ = write!(text, ",\"prev_hash\":\"{prev_hash}\",\"review_status\":\"{review}\",\"seq\":{seq},\"task_id\":");
+    write_id(draft.task.as_ref(), &mut text);
+    let _ = write!(text, ",\"timestamp\":\"{}\"}}", draft.at);
+    Digest::of(text.as_bytes())
+}
+
+fn write_id(id: Option<&impl fmt::Display>, out: &mut String) {
+    match id {
+        Some(id) => _ = write!(out, "\"{id}\""),
+        None => out.push_str("null"),
+    }
 }
 
 /// A place where a chain is broken.

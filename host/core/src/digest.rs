@@ -6,7 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// A SHA-256 digest, written `sha256:<64 hex digits>`.
@@ -47,7 +47,8 @@ impl Digest {
     }
 }
 
-fn write_canonical(value: &Value, out: &mut String) {
+/// Writes a value with the keys of its objects in their order.
+pub(crate) fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();
@@ -57,7 +58,7 @@ fn write_canonical(value: &Value, out: &mut String) {
                 if index > 0 {
                     out.push(',');
                 }
-                out.push_str(&Value::String(key.clone()).to_string());
+                write_text(key, out);
                 out.push(':');
                 if let Some(item) = map.get(key) {
                     write_canonical(item, out);
@@ -75,7 +76,20 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        scalar => out.push_str(&scalar.to_string()),
+        Value::String(text) => write_text(text, out),
+        scalar => _ = write!(out, "{scalar}"),
+    }
+}
+
+/// Writes a text as JSON has it.
+pub(crate) fn write_text(text: &str, out: &mut String) {
+    // Most texts have nothing that must be written otherwise.
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        _ = write!(out, "{}", Value::String(text.to_owned()));
     }
 }
 

@@ -53,6 +53,35 @@ fn damage(event: &mut AuditEvent, how: usize) {
     }
 }
 
+/// Chains that were written before the text was made directly must still hold.
+#[test]
+fn an_event_is_hashed_as_its_canonical_json() {
+    let ids = SequentialIds::default();
+    for (review, named) in [
+        (ReviewStatus::None, "none"),
+        (ReviewStatus::Pending, "pending"),
+        (ReviewStatus::Approved, "approved"),
+        (ReviewStatus::Rejected, "rejected"),
+        (ReviewStatus::Expired, "expired"),
+    ] {
+        for campaign in [None, campaign()] {
+            let draft = AuditDraft {
+                campaign,
+                task: campaign.map(|_| TaskId::new(&ids)),
+                action: "odd \"action\" \\ \u{1}ä".to_owned(),
+                actor: Actor::Operator("a \"name\"".to_owned()),
+                at: Timestamp::from_millis(1_780_000_000_123),
+                review,
+                detail: json!({ "z": [1, 1.5, -3e30, null, true], "a": { "y": "\n", "b\"": "ü" }, "": {} }),
+            };
+            let whole = json!({ "seq": 7, "prev_hash": genesis(campaign), "campaign": draft.campaign,
+                "task_id": draft.task, "action": draft.action, "agent_id": draft.actor, "timestamp": draft.at,
+                "review_status": named, "detail": draft.detail });
+            assert_eq!(link(7, genesis(campaign), draft).hash, Digest::of_json(&whole));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_one_change_is_found(length in 1..20_usize, at in any::<prop::sample::Index>(), how in 0..11_usize) {
