@@ -108,7 +108,7 @@ pub struct WaitingTask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Notice {
     /// An event was appended to a chain.
-    Audited(Box<AuditEvent>),
+    Audited(Arc<AuditEvent>),
     /// A row was put into the outbox under this topic.
     Outbox(OutboxTopic),
     /// Tasks were put on a queue.
@@ -136,6 +136,15 @@ pub trait Truth: Send + Sync {
     /// Applies a change atomically; returns once it is durable. Many changes share one transaction, and a stale one
     /// never fails its neighbours.
     async fn commit(&self, change: Change) -> Result<Committed, PortError>;
+    /// Applies many changes, each by itself as [`Truth::commit`] does; answers in their order, once all are decided.
+    /// They are handed over in that order, and nobody is woken for each of them.
+    async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Committed, PortError>> {
+        let mut answers = Vec::with_capacity(changes.len());
+        for change in changes {
+            answers.push(self.commit(change).await);
+        }
+        answers
+    }
     /// Hears of every commit of this process, and hints of those of others.
     fn subscribe(&self) -> listen::Receiver;
     /// Tells this process's listeners something that is not durable; what wakes workers is told to other processes' too.

@@ -9,9 +9,11 @@ mod bulk;
 mod chain;
 mod connection;
 mod fault;
+mod floor;
 mod hints;
 mod history;
 mod known;
+mod lookup;
 mod queue;
 mod reads;
 mod single;
@@ -26,6 +28,8 @@ use chimera_core::change::{Change, Committed};
 use chimera_core::ports::{Notice, PortError, listen};
 use hints::{Ear, Hint, Hints};
 use history::History;
+pub use floor::{PostgresFloor, RawRows};
+use lookup::Lookup;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
@@ -107,6 +111,14 @@ struct Shared {
 struct Open {
     jobs: mpsc::Sender<Job>,
     notices: broadcast::Sender<Notice>,
+    lookups: Lookups,
+}
+
+/// Reads by id of what is read most.
+#[derive(Clone)]
+struct Lookups {
+    tasks: Lookup,
+    specs: Lookup,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -134,6 +146,10 @@ impl PostgresStore {
             .connect_lazy_with(connect.clone());
         let installed = Arc::new(Installed::for_at_most(SKILLS_KEPT));
         let hints = Arc::new(Hints::new());
+        let lookups = Lookups {
+            tasks: Lookup::start(&readers, "SELECT id, body FROM tasks WHERE id = ANY($1)"),
+            specs: Lookup::start(&readers, "SELECT id, body FROM task_specs WHERE id = ANY($1)"),
+        };
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let (notices, _) = broadcast::channel(CAPACITY);
         let work = Work {
@@ -156,7 +172,7 @@ impl PostgresStore {
             writers.spawn(writer::run(work.clone(), first.take()));
         }
         writers.close();
-        let open = Mutex::new(Some(Open { jobs, notices }));
+        let open = Mutex::new(Some(Open { jobs, notices, lookups }));
         let shared =
             Shared { readers, loose, installed, hints, history: History::default(), address, open, writers, stop };
         Ok(Self { shared: Arc::new(shared) })
@@ -216,6 +232,25 @@ impl PostgresStore {
         // Not holding the sender while waiting lets the writers end.
         drop(jobs);
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Hands several changes to the writers, as [`commit_change`](Self::commit_change) does one.
+    async fn commit_changes(&self, changes: Vec<Change>) -> Vec<Result<Committed, PortError>> {
+        let Some(Open { jobs, .. }) = self.open_parts() else { return changes.iter().map(|_| Err(closed())).collect() };
+        let mut waiting = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (reply, answer) = oneshot::channel();
+            waiting.push(jobs.send(Job { change, reply }).await.map(|()| answer));
+        }
+        drop(jobs);
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed())),
+                Err(_) => Err(closed()),
+            });
+        }
+        answers
     }
 
     fn listen(&self) -> listen::Receiver {

@@ -8,7 +8,7 @@ use super::bulk::{JournalRow, journal_noun};
 use super::text::{given, kept};
 use super::transport::{self, OutboxClaim};
 use crate::chain;
-use crate::error::postgres_error;
+use crate::error::{closed, postgres_error};
 use crate::rows::{BodyRow, PortResult, corrupt, noun};
 use async_trait::async_trait;
 use chimera_core::approval::Approval;
@@ -116,6 +116,10 @@ impl Truth for PostgresStore {
         self.commit_change(change).await
     }
 
+    async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Committed, PortError>> {
+        self.commit_changes(changes).await
+    }
+
     fn subscribe(&self) -> listen::Receiver {
         self.listen()
     }
@@ -165,7 +169,9 @@ impl Truth for PostgresStore {
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, PortError> {
-        self.by_id("tasks", "SELECT id, body FROM tasks WHERE id = $1", id.as_uuid()).await
+        let lookup = self.open_parts().ok_or_else(closed)?.lookups.tasks;
+        let body = lookup.body(id.as_uuid()).await?;
+        body.map(|body| noun("tasks", &id.to_string(), &body)).transpose()
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, PortError> {
@@ -202,7 +208,9 @@ impl Truth for PostgresStore {
     }
 
     async fn spec(&self, id: SpecId) -> Result<Option<TaskSpec>, PortError> {
-        self.by_id("task_specs", "SELECT id, body FROM task_specs WHERE id = $1", id.as_uuid()).await
+        let lookup = self.open_parts().ok_or_else(closed)?.lookups.specs;
+        let body = lookup.body(id.as_uuid()).await?;
+        body.map(|body| noun("task_specs", &id.to_string(), &body)).transpose()
     }
 
     async fn expired_leases(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, PortError> {

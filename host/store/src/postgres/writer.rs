@@ -105,7 +105,7 @@ impl Work {
         let mut events = events.into_iter();
         for change in changes {
             for event in events.by_ref().take(change.audit.len()) {
-                let _ = self.notices.send(Notice::Audited(Box::new(event)));
+                let _ = self.notices.send(Notice::Audited(Arc::new(event)));
             }
             for write in &change.writes {
                 if let Write::PutOutbox(row) = write {

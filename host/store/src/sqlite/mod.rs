@@ -6,6 +6,7 @@
 mod chain;
 mod checkpoint;
 mod connection;
+mod floor;
 mod guards;
 mod purge;
 mod reads;
@@ -25,6 +26,7 @@ use checkpoint::Checkpoints;
 use chimera_core::change::Durability;
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
 use connection::Place;
+pub use floor::SqliteFloor;
 use purge::Purge;
 use recent::Recent;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -194,6 +196,25 @@ impl SqliteStore {
         // Not holding the sender while waiting lets the writer end.
         drop(jobs);
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Has the writer do several things, as [`ask`](Self::ask) does one.
+    async fn ask_all(&self, works: Vec<Work>) -> Vec<Result<Answer, PortError>> {
+        let Some(Open { jobs, .. }) = self.open_parts() else { return works.iter().map(|_| Err(closed())).collect() };
+        let mut waiting = Vec::with_capacity(works.len());
+        for work in works {
+            let (reply, answer) = oneshot::channel();
+            waiting.push(jobs.send(Job { work, reply }).await.map(|()| answer));
+        }
+        drop(jobs);
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed())),
+                Err(_) => Err(closed()),
+            });
+        }
+        answers
     }
 
     fn listen(&self) -> listen::Receiver {

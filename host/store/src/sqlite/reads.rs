@@ -61,6 +61,15 @@ impl Truth for SqliteStore {
         }
     }
 
+    async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Committed, PortError>> {
+        let answers = self.ask_all(changes.into_iter().map(Work::Commit).collect()).await;
+        let committed = answers.into_iter().map(|answer| match answer? {
+            Answer::Committed(committed) => Ok(committed),
+            _ => Err(unexpected_answer()),
+        });
+        committed.collect()
+    }
+
     fn subscribe(&self) -> listen::Receiver {
         self.listen()
     }

@@ -288,7 +288,7 @@ impl BatchTurn<'_> {
         let appended = self.heads.append(self.db, &change.audit)?;
         let events = self.heads.keep(appended);
         if self.is_heard {
-            told.extend(events.into_iter().map(|event| Notice::Audited(Box::new(event))));
+            told.extend(events.into_iter().map(|event| Notice::Audited(Arc::new(event))));
             told.extend(change.writes.iter().filter_map(|write| match write {
                 Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
                 _ => None,
