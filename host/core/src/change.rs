@@ -99,6 +99,26 @@ impl Change {
         self.audit.push(draft);
     }
 
+    /// Adds a change that was decided from what this one writes, so that both are one: what it guards of the tasks that are
+    /// written here holds by itself, and of such a task only its later state is written. Its durability is the caller's to
+    /// decide.
+    pub fn then(&mut self, later: Self) {
+        let Self { guards, writes, audit, durability: _ } = later;
+        let is_own = |guard: &Guard| {
+            let Guard::TaskRev(id, rev) = guard else { return false };
+            self.writes.iter().any(|write| matches!(write, Write::PutTask(task) if task.id == *id && task.rev == *rev))
+        };
+        let others: Vec<Guard> = guards.into_iter().filter(|guard| !is_own(guard)).collect();
+        for write in &writes {
+            if let Write::PutTask(after) = write {
+                self.writes.retain(|before| !matches!(before, Write::PutTask(task) if task.id == after.id));
+            }
+        }
+        self.guards.extend(others);
+        self.writes.extend(writes);
+        self.audit.extend(audit);
+    }
+
     /// Adds everything of another change; its durability is the caller's to decide.
     pub fn extend(&mut self, other: Self) {
         self.guards.extend(other.guards);

@@ -570,3 +570,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_report_and_its_verdict_can_be_one_change() {
+    let ids = SequentialIds::default();
+    let cx = context(&ids, 0.5);
+    let lease = Lease { id: LeaseId::new(&ids), worker: AgentId::new(&ids), until: cx.now.plus(Lease::DURATION) };
+    let (held, _) = transition(&step_task(&cx), TaskEvent::Leased { lease: lease.clone() }, &cx).unwrap();
+    let finished = TaskEvent::Finished {
+        lease: lease.id,
+        attempt: held.attempt,
+        outcome: outcome(json!({ "x": 1 })),
+        usage: usage(),
+    };
+    let (reported, mut change) = transition(&held, finished, &cx).unwrap();
+    let judged = TaskEvent::Judged { verdict: verdict(Decision::Approve) };
+    let (judged, second) = transition(&reported, judged, &cx).unwrap();
+    let (first_audit, second_audit) = (change.audit.clone(), second.audit.clone());
+    change.guard(Guard::CampaignRev(held.campaign.unwrap(), 3));
+    change.then(second);
+    // What it was decided from is asked for, and nothing in between, which nobody else has seen.
+    assert_eq!(change.guards, [Guard::TaskRev(held.id, held.rev), Guard::CampaignRev(held.campaign.unwrap(), 3)]);
+    let tasks: Vec<&Task> = change
+        .writes
+        .iter()
+        .filter_map(|write| if let Write::PutTask(task) = write { Some(task) } else { None })
+        .collect();
+    assert_eq!(tasks, [&judged]);
+    assert_eq!(judged.rev, held.rev + 2);
+    assert_eq!(change.audit, [first_audit, second_audit].concat(), "both are told of");
+}

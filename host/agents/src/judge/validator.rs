@@ -43,12 +43,20 @@ impl Case {
     pub async fn read(scheduler: &Scheduler, task: Task, spec: TaskSpec) -> Result<Self, AgentError> {
         let versions = scheduler.truth().skills(Some(&spec.skill.name)).await?;
         let manifest = versions.into_iter().find(|version| version.skill == spec.skill).map(|version| version.manifest);
+        let policy = Self::policy_of(scheduler, &task).await?;
+        Ok(Self { task, spec, manifest, policy })
+    }
+
+    /// How strict the task's campaign is.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(crate) async fn policy_of(scheduler: &Scheduler, task: &Task) -> Result<CampaignPolicy, AgentError> {
         let campaign = match task.campaign {
             Some(id) => scheduler.truth().campaign(id).await?,
             None => None,
         };
-        let policy = campaign.map(|campaign| campaign.policy).unwrap_or_default();
-        Ok(Self { task, spec, manifest, policy })
+        Ok(campaign.map(|campaign| campaign.policy).unwrap_or_default())
     }
 }
 
@@ -116,6 +124,11 @@ pub fn decide(case: &Case) -> Verdict {
 /// is a human's.
 pub(crate) async fn decide_soon(case: Case, within: Duration) -> Verdict {
     if is_light(&case) { decide(&case) } else { decide_apart(case, within).await }
+}
+
+/// The verdict on a case, if it is a moment's work.
+pub(crate) fn decide_in_passing(case: &Case) -> Option<Verdict> {
+    is_light(case).then(|| decide(case))
 }
 
 /// Every part of a verdict but the schema costs about as much as its values are large.

@@ -52,6 +52,15 @@ pub(crate) struct Choice<'c> {
     pub(crate) matched: Vec<String>,
 }
 
+/// Whether what is chosen depends on the lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trials {
+    /// It does not.
+    None,
+    /// It may: a version is on trial.
+    Some,
+}
+
 impl Catalogue {
     /// Reads what may be chosen for work of this lineage; none when it is only looked at.
     pub(crate) async fn read(truth: &dyn Truth, lineage: Option<Uuid>) -> Result<Self, PortError> {
@@ -60,15 +69,16 @@ impl Catalogue {
 
     /// Reads what may be chosen for work of this lineage that names its skill. Everything else is read only if the skill is
     /// not there, to say what is.
-    pub(crate) async fn read_for(truth: &dyn Truth, skill: &str, lineage: Uuid) -> Result<Self, PortError> {
+    pub(crate) async fn read_for(truth: &dyn Truth, skill: &str, lineage: Uuid) -> Result<(Self, Trials), PortError> {
         if let Ok((name, _)) = parse_skill(skill) {
             let (versions, routes) = (truth.skills(Some(&name)).await?, truth.routes(Some(&name)).await?);
+            let trials = if routes.iter().any(|route| route.canary.is_some()) { Trials::Some } else { Trials::None };
             let named = Self::of(versions, &routes, Some(lineage));
             if named.require(skill).is_ok() {
-                return Ok(named);
+                return Ok((named, trials));
             }
         }
-        Self::read(truth, Some(lineage)).await
+        Ok((Self::read(truth, Some(lineage)).await?, Trials::Some))
     }
 
     /// A catalogue of the skills among these versions that may be chosen; judges are none.

@@ -208,10 +208,14 @@ impl Scheduler {
         for (planner_id, tasks) in by_shard {
             self.queue().push(planner_id, &tasks, self.clock().now()).await?;
         }
-        // Here at once, elsewhere with what is told of the truth.
+        self.tell_queued();
+        Ok(())
+    }
+
+    /// Wakes workers: here at once, elsewhere with what is told of the truth.
+    pub(super) fn tell_queued(&self) {
         self.wakes().queue.notify_waiters();
         self.truth().tell(Notice::Queued);
-        Ok(())
     }
 
     /// One turn of the sweeper: leases that ran out and retries that are due.

@@ -21,4 +21,4 @@ mod words;
 pub use catalogue::{list_names, nearest_names};
 pub(crate) use replan::stuck_step;
 pub(crate) use schema::{Need, gates, properties};
-pub use standalone::{ASSIGN_WAIT, AssignSpec, AssignStatus, Assigned, LeasedTask};
+pub use standalone::{ASSIGN_WAIT, AssignSpec, AssignStatus, Assigned, LeasedTask, NewTask};

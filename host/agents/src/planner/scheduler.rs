@@ -11,7 +11,7 @@ use chimera_core::approval::{Approval, ApprovalKind, ApprovalState};
 use chimera_core::audit::{Actor, AuditDraft};
 use chimera_core::campaign::{Campaign, CampaignState, CampaignView, advance};
 use chimera_core::change::{Change, Committed, Context, Guard, Outbox, OutboxTopic, Write};
-use chimera_core::clock::Clock;
+use chimera_core::clock::{Clock, Timestamp};
 use chimera_core::failure::{Failure, FailureKind};
 use chimera_core::ids::{AgentId, ApprovalId, CampaignId, IdSource, LineageId, OutboxId, StepId, TaskId};
 use chimera_core::machine::{TaskEvent, transition};
@@ -27,7 +27,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 /// How often a stale change is decided anew before it is given up.
-const MAX_TRIES: u32 = 32;
+pub(crate) const MAX_TRIES: u32 = 32;
+
+/// After how long an agent that takes work is written down as seen again.
+const SEEN_AGAIN: Duration = Duration::from_secs(1);
+/// Agents of which it is remembered when that was.
+const MOST_SEEN: usize = 4096;
 
 /// What a scheduler works with.
 #[derive(Clone)]
@@ -57,6 +62,16 @@ pub enum Leases {
     Anywhere,
 }
 
+/// Who gives the verdict on what this process's own workers report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verdicts {
+    /// The reporter, in the change that reports, where the checks are a moment's work; else the judge's loop.
+    #[default]
+    WithReport,
+    /// The judge's loop, here or in another process.
+    Apart,
+}
+
 /// Turns events into commits. Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -68,6 +83,9 @@ pub(super) struct Inner {
     pub(super) wakes: Wakes,
     /// Up to where the queue was filled from the truth; none when it is to be begun anew.
     pub(super) redriven: Mutex<Option<WaitingTask>>,
+    verdicts: Verdicts,
+    /// When agents were written down as seen.
+    seen: Mutex<HashMap<AgentId, Timestamp>>,
     lease_waiters: Mutex<HashMap<TaskId, Vec<oneshot::Sender<AgentId>>>>,
 }
 
@@ -91,9 +109,25 @@ impl std::fmt::Debug for Scheduler {
 impl Scheduler {
     /// A scheduler; it does nothing by itself until its loops are started.
     pub fn new(deps: SchedulerDeps) -> Self {
-        let inner =
-            Inner { deps, wakes: Wakes::default(), redriven: Mutex::default(), lease_waiters: Mutex::default() };
+        Self::with_verdicts(deps, Verdicts::default())
+    }
+
+    /// As [`Scheduler::new`], saying who gives the verdicts.
+    pub fn with_verdicts(deps: SchedulerDeps, verdicts: Verdicts) -> Self {
+        let inner = Inner {
+            deps,
+            wakes: Wakes::default(),
+            redriven: Mutex::default(),
+            verdicts,
+            seen: Mutex::default(),
+            lease_waiters: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Who gives the verdict on what this process's own workers report.
+    pub(crate) fn verdicts(&self) -> Verdicts {
+        self.inner.verdicts
     }
 
     /// The truth.
@@ -214,8 +248,19 @@ impl Scheduler {
         let (next, mut change) = transition(&task, event, &cx)?;
         change.extend(extra.clone());
         change.durability = durability.and(extra.durability);
+        self.commit_move(task.state, next, change, &cx).await
+    }
+
+    /// Commits a move of a task that was in `before`, with what follows from it for its questions and its campaign.
+    pub(crate) async fn commit_move(
+        &self,
+        before: TaskState,
+        next: Task,
+        mut change: Change,
+        cx: &Context<'_>,
+    ) -> Result<Tried, AgentError> {
         if next.state.is_final() {
-            self.close_effect_questions(&next, &mut change, &cx).await?;
+            self.close_effect_questions(&next, &mut change, cx).await?;
         }
         // A failed task keeps its step active until the planner moves it on; every other end may move the campaign.
         let carries_on = next.state.is_final() && next.state != TaskState::Failed;
@@ -223,14 +268,12 @@ impl Scheduler {
             && let Some(mut view) = self.truth().campaign_view(campaign).await?
         {
             view.put_task(next.clone());
-            self.advance(&mut view, &mut change, &cx).await?;
+            self.advance(&mut view, &mut change, cx).await?;
         }
         match self.commit(change).await? {
             CommitResult::Applied => {
-                if task.state != TaskState::Running
-                    && let Some(lease) = &next.lease
-                {
-                    self.tell_leased(next.id, lease.worker);
+                if before != TaskState::Running {
+                    self.tell_if_leased(&next);
                 }
                 Ok(Tried::Done(Box::new(next)))
             }
@@ -320,10 +363,28 @@ impl Scheduler {
         }
     }
 
-    fn tell_leased(&self, task: TaskId, worker: AgentId) {
+    /// Is an agent that takes work to be written down as seen? Once a second is enough for whoever looks at it.
+    pub(super) fn is_seen_anew(&self, agent: AgentId, now: Timestamp) -> bool {
+        let mut seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Strangers' agents come and go.
+        if seen.len() > MOST_SEEN {
+            seen.clear();
+        }
+        match seen.insert(agent, now) {
+            Some(last) if now.since(last) < SEEN_AGAIN && last <= now => {
+                seen.insert(agent, last);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Tells whoever waits for it which worker has leased the task.
+    pub(super) fn tell_if_leased(&self, task: &Task) {
+        let Some(lease) = &task.lease else { return };
         let mut waiters = self.inner.lease_waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        for sender in waiters.remove(&task).unwrap_or_default() {
-            let _ = sender.send(worker);
+        for sender in waiters.remove(&task.id).unwrap_or_default() {
+            let _ = sender.send(lease.worker);
         }
     }
 

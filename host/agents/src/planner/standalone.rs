@@ -4,23 +4,24 @@
 //! Called by the API and the worker pool.
 
 use super::campaign_file::LimitsWish;
-use super::catalogue::Catalogue;
-use super::scheduler::{CommitResult, Leases, Scheduler, stale};
+use super::catalogue::{Catalogue, Trials};
+use super::scheduler::{Leases, Scheduler, stale};
 use crate::error::{AgentError, AgentErrorKind};
 use chimera_core::audit::Actor;
 use chimera_core::campaign::new_task;
-use chimera_core::change::{Change, Guard, Outbox, OutboxTopic, Write};
+use chimera_core::change::{Change, Committed, Guard, Write};
 use chimera_core::clock::Timestamp;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, LeaseId, SpecId, TaskId};
 use chimera_core::json::{MAX_DEPTH, is_deeper_than};
-use chimera_core::machine::TaskEvent;
-use chimera_core::ports::Queued;
+use chimera_core::machine::{TaskEvent, transition};
+use chimera_core::ports::{Queued, Truth};
 use chimera_core::task::{Lease, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
 use chimera_registry::check_value_soon;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -52,6 +53,19 @@ pub struct AssignSpec {
     /// A JSON subset that the output must contain, else a human is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Value>,
+}
+
+/// A standalone task to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTask {
+    /// Its id, drawn by the caller: given twice with the same content it is one task.
+    pub id: TaskId,
+    /// What it has to do.
+    pub spec: AssignSpec,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// After this moment it is not started any more.
+    pub deadline: Option<Timestamp>,
 }
 
 /// What became of an assigned task: the answer of `POST /assign_task`.
@@ -99,7 +113,7 @@ impl Scheduler {
         actor: Actor,
     ) -> Result<Assigned, AgentError> {
         let leased = self.when_leased(id);
-        let made = self.make_once(id, spec, priority, deadline, actor).await;
+        let made = self.make_once(NewTask { id, spec, priority, deadline }, actor).await;
         let answer = match made {
             Ok(Made::New) => match self.lease_soon(id, leased).await {
                 Some(worker) => Ok(Assigned { status: AssignStatus::Assigned, assigned_worker_id: Some(worker) }),
@@ -141,46 +155,79 @@ impl Scheduler {
         }
     }
 
-    async fn make_once(
-        &self,
-        id: TaskId,
-        spec: AssignSpec,
-        priority: u8,
-        deadline: Option<Timestamp>,
-        actor: Actor,
-    ) -> Result<Made, AgentError> {
-        if priority > 9 {
-            return Err(AgentError::Invalid(format!("priority {priority} is outside 0 to 9")));
-        }
-        check_depth("spec.input", Some(&spec.input))?;
-        check_depth("spec.expect", spec.expect.as_ref())?;
-        let change = match self.creation(id, &spec, priority, deadline, actor).await {
-            Ok(change) => change,
-            Err(error) => {
-                // What was given before may have become impossible since, and is given again all the same.
-                let Some(task) = self.truth().task(id).await? else { return Err(error) };
-                return self.same_as_before(task, &spec, priority, deadline).await;
-            }
-        };
-        match self.commit(change).await? {
-            CommitResult::Applied => Ok(Made::New),
-            CommitResult::Stale(Guard::TaskAbsent(_)) => {
-                self.same_as_before(self.task(id).await?, &spec, priority, deadline).await
-            }
-            CommitResult::Stale(guard) => Err(stale(&guard)),
-        }
+    /// Makes many standalone tasks, each once and each by itself, as [`Scheduler::assign`] does, without waiting for
+    /// workers: answers in the order of the tasks, once all that were made are on disk.
+    pub async fn assign_all(&self, tasks: Vec<NewTask>, actor: Actor) -> Vec<Result<(), AgentError>> {
+        self.make_all(tasks, actor).await.into_iter().map(|made| made.map(drop)).collect()
     }
 
-    /// What makes the task, unless there is one of this id.
-    async fn creation(
-        &self,
-        id: TaskId,
-        spec: &AssignSpec,
-        priority: u8,
-        deadline: Option<Timestamp>,
-        actor: Actor,
-    ) -> Result<Change, AgentError> {
-        let catalogue = Catalogue::read_for(self.truth().as_ref(), &spec.skill, id.as_uuid()).await?;
+    async fn make_once(&self, task: NewTask, actor: Actor) -> Result<Made, AgentError> {
+        let mut made = self.make_all(vec![task], actor).await;
+        made.pop().unwrap_or_else(|| Err(AgentError::Unavailable("the task was lost".to_owned())))
+    }
+
+    /// The answers are in the order of the tasks.
+    async fn make_all(&self, tasks: Vec<NewTask>, actor: Actor) -> Vec<Result<Made, AgentError>> {
+        let mut choosing = Choosing::default();
+        let (mut changes, mut decided) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
+        for task in &tasks {
+            decided.push(match check_form(task) {
+                Ok(()) => match self.creation(task, &mut choosing, actor.clone()).await {
+                    Ok(change) => {
+                        changes.push(change);
+                        Decided::Make
+                    }
+                    Err(error) => Decided::Impossible(error),
+                },
+                Err(error) => Decided::Malformed(error),
+            });
+        }
+        let mut committed = self.truth().commit_all(changes).await.into_iter();
+        let (mut answers, mut ready) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
+        for (task, decided) in tasks.iter().zip(decided) {
+            let answer = match decided {
+                Decided::Make => match committed.next() {
+                    Some(Ok(Committed::Applied)) => {
+                        ready.push((task.id, task.priority));
+                        Ok(Made::New)
+                    }
+                    Some(Ok(Committed::Stale(Guard::TaskAbsent(_)))) => self.same_as_before(task).await,
+                    Some(Ok(Committed::Stale(guard))) => Err(stale(&guard)),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(AgentError::Unavailable("the store did not answer".to_owned())),
+                },
+                // What was given before may have become impossible since, and is given again all the same.
+                Decided::Impossible(error) => match self.truth().task(task.id).await {
+                    Ok(Some(_)) => self.same_as_before(task).await,
+                    Ok(None) => Err(error),
+                    Err(unread) => Err(unread.into()),
+                },
+                Decided::Malformed(error) => Err(error),
+            };
+            answers.push(answer);
+        }
+        self.put_on_queue(&ready).await;
+        answers
+    }
+
+    /// Tasks that are queued in the truth. Were the queue not reached, or this process killed just now: whoever fills the
+    /// queue from the truth finds them.
+    async fn put_on_queue(&self, ready: &[(TaskId, u8)]) {
+        if ready.is_empty() {
+            return;
+        }
+        if let Err(error) = self.queue().push(self.planner_id(), ready, self.clock().now()).await {
+            tracing::warn!(tasks = ready.len(), %error, "new tasks wait until the queue is filled from the truth");
+            return;
+        }
+        self.tell_queued();
+    }
+
+    /// What makes the task, unless there is one of this id. It is queued from the beginning: its row is all that a queue is
+    /// filled from, so nothing has to be relayed.
+    async fn creation(&self, wanted: &NewTask, choosing: &mut Choosing, actor: Actor) -> Result<Change, AgentError> {
+        let NewTask { id, spec, priority, deadline } = wanted;
+        let catalogue = choosing.catalogue(self.truth().as_ref(), &spec.skill, *id).await?;
         let version = catalogue.require(&spec.skill).map_err(AgentError::Invalid)?;
         check_value_soon(&version.manifest.io.input, &spec.input)
             .await
@@ -195,30 +242,26 @@ impl Scheduler {
             expect: spec.expect.clone(),
         };
         let task = Task {
-            id,
+            id: *id,
             planner_id: self.planner_id().to_owned(),
             spec_id: task_spec.id,
-            priority,
-            deadline,
+            priority: *priority,
+            deadline: *deadline,
+            state: TaskState::Queued,
             ..new_task(&cx)
         };
         let mut change = Change::new();
-        change.guard(Guard::TaskAbsent(id));
+        change.guard(Guard::TaskAbsent(*id));
         let detail = json!({ "skill": task_spec.skill.to_string(), "digest": task_spec.skill.digest });
-        change.audit(cx.event("task.created").about(None, Some(id)).detail(detail));
+        change.audit(cx.event("task.created").about(None, Some(*id)).detail(detail));
         change.write(Write::PutSpec(task_spec));
-        change.write(Write::PutOutbox(Outbox::for_task(OutboxTopic::Dispatch, &task, &cx)));
-        change.writes.insert(1, Write::PutTask(task));
+        change.write(Write::PutTask(task));
         Ok(change)
     }
 
-    async fn same_as_before(
-        &self,
-        task: Task,
-        wanted: &AssignSpec,
-        priority: u8,
-        deadline: Option<Timestamp>,
-    ) -> Result<Made, AgentError> {
+    async fn same_as_before(&self, given: &NewTask) -> Result<Made, AgentError> {
+        let NewTask { id, spec: wanted, priority, deadline } = given;
+        let task = self.task(*id).await?;
         let spec = self.spec_of(&task).await?;
         let (name, requirement) = super::campaign_file::parse_skill(&wanted.skill).map_err(AgentError::Invalid)?;
         let same_skill =
@@ -229,8 +272,8 @@ impl Scheduler {
             && task.campaign.is_none()
             && spec.input == wanted.input
             && spec.expect == wanted.expect
-            && task.priority == priority
-            && task.deadline == deadline;
+            && task.priority == *priority
+            && task.deadline == *deadline;
         if same {
             return Ok(Made::Before(Box::new(task)));
         }
@@ -288,16 +331,58 @@ impl Scheduler {
 
     /// Leases a task that was claimed from the queue; none when it is not ready any more.
     pub(crate) async fn take(&self, item: &Queued, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
-        let task = self.truth().task(item.task).await?;
-        let Some(task) = task.filter(|task| matches!(task.state, TaskState::Pending | TaskState::Queued)) else {
-            self.ack(item).await;
-            return Ok(None);
-        };
+        let mut taken = self.take_all(&[(item, agent)]).await;
+        taken.pop().unwrap_or(Ok(None))
+    }
+
+    /// Leases tasks that were claimed from the queue, each to its agent; in their order, none for one that is not ready any
+    /// more. Together they cost hardly more than one.
+    pub(crate) async fn take_all(&self, wanted: &[(&Queued, AgentId)]) -> Vec<Result<Option<LeasedTask>, AgentError>> {
+        let reads = wanted.iter().map(|(item, _)| self.truth().task(item.task));
+        let read = futures::future::join_all(reads).await;
+        let (mut changes, mut prepared) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for ((_, agent), task) in wanted.iter().zip(read) {
+            prepared.push(match task {
+                Err(error) => Err(error.into()),
+                Ok(Some(task)) if matches!(task.state, TaskState::Pending | TaskState::Queued) => {
+                    self.leasing(&task, *agent).map(|(leased, change)| {
+                        changes.push(change);
+                        Some(leased)
+                    })
+                }
+                Ok(_) => Ok(None),
+            });
+        }
+        let mut committed = self.truth().commit_all(changes).await.into_iter();
+        let mut taken = Vec::with_capacity(wanted.len());
+        for ((item, agent), prepared) in wanted.iter().zip(prepared) {
+            taken.push(match prepared {
+                Err(error) => Err(error),
+                Ok(None) => {
+                    self.ack(item).await;
+                    Ok(None)
+                }
+                Ok(Some(task)) => match committed.next() {
+                    Some(Ok(Committed::Applied)) => {
+                        self.tell_if_leased(&task);
+                        self.ack(item).await;
+                        self.check_leased(task, *agent).await
+                    }
+                    Some(Ok(Committed::Stale(_))) => self.take_anew(item, *agent).await,
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(AgentError::Unavailable("the store did not answer".to_owned())),
+                },
+            });
+        }
+        taken
+    }
+
+    /// Leases a task that changed since it was read.
+    async fn take_anew(&self, item: &Queued, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
         let now = self.clock().now();
         let lease = Lease { id: LeaseId::new(self.ids().as_ref()), worker: agent, until: now.plus(Lease::DURATION) };
-        let mut seen = Change::new().with_next();
-        seen.write(Write::TouchAgent(agent, now));
-        match self.apply_with(task.id, TaskEvent::Leased { lease }, &seen, Actor::Worker(agent)).await {
+        let extra = Change::new().with_next();
+        match self.apply_with(item.task, TaskEvent::Leased { lease }, &extra, Actor::Worker(agent)).await {
             Ok(task) => {
                 self.ack(item).await;
                 self.check_leased(task, agent).await
@@ -306,6 +391,20 @@ impl Scheduler {
             Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What gives a ready task to an agent.
+    fn leasing(&self, task: &Task, agent: AgentId) -> Result<(Task, Change), AgentError> {
+        let cx = self.context(Actor::Worker(agent));
+        let lease = Lease { id: LeaseId::new(cx.ids), worker: agent, until: cx.now.plus(Lease::DURATION) };
+        let event = TaskEvent::Leased { lease };
+        let durability = event.durability();
+        let (leased, mut change) = transition(task, event, &cx)?;
+        change.durability = durability;
+        if self.is_seen_anew(agent, cx.now) {
+            change.write(Write::TouchAgent(agent, cx.now));
+        }
+        Ok((leased, change))
     }
 
     /// A task past its deadline, or without a specification, is not started.
@@ -338,6 +437,46 @@ impl Scheduler {
             tracing::warn!(task = %item.task, %error, "a task could not be taken off the queue; it is seen again and skipped");
         }
     }
+}
+
+/// What becomes of a task that is to be made.
+enum Decided {
+    /// Its change is made.
+    Make,
+    /// It is nothing that could ever have been made.
+    Malformed(AgentError),
+    /// It cannot be made now.
+    Impossible(AgentError),
+}
+
+/// Reads what is installed once for many tasks that name the same skill.
+#[derive(Default)]
+struct Choosing {
+    read: HashMap<String, Catalogue>,
+    /// The last one of a skill on trial: there it depends on the task which version it gets.
+    on_trial: Catalogue,
+}
+
+impl Choosing {
+    async fn catalogue(&mut self, truth: &dyn Truth, skill: &str, task: TaskId) -> Result<&Catalogue, AgentError> {
+        if !self.read.contains_key(skill) {
+            let (catalogue, trials) = Catalogue::read_for(truth, skill, task.as_uuid()).await?;
+            if trials == Trials::Some {
+                self.on_trial = catalogue;
+                return Ok(&self.on_trial);
+            }
+            self.read.insert(skill.to_owned(), catalogue);
+        }
+        Ok(self.read.get(skill).unwrap_or(&self.on_trial))
+    }
+}
+
+fn check_form(task: &NewTask) -> Result<(), AgentError> {
+    if task.priority > 9 {
+        return Err(AgentError::Invalid(format!("priority {} is outside 0 to 9", task.priority)));
+    }
+    check_depth("spec.input", Some(&task.spec.input))?;
+    check_depth("spec.expect", task.spec.expect.as_ref())
 }
 
 /// What is nested too deep could be stored and never read again.

@@ -65,6 +65,8 @@ pub struct Executed {
     pub skill: SkillRef,
     /// What is to be written into the journal with the report.
     pub recording: Recording,
+    /// What the task's skill says of itself; none if it was not loaded.
+    pub manifest: Option<Arc<Manifest>>,
 }
 
 /// What makes a journal complete once its run is over.
@@ -79,7 +81,8 @@ pub struct Recording {
 impl Executed {
     /// A run that failed without having left anything to record.
     pub fn failed(failure: Failure, skill: SkillRef) -> Self {
-        Self { end: RunEnd::Failed(failure), usage: Usage::default(), skill, recording: Recording::default() }
+        let (usage, recording) = (Usage::default(), Recording::default());
+        Self { end: RunEnd::Failed(failure), usage, skill, recording, manifest: None }
     }
 
     /// The entries that complete the journal: what was held back, and how the run ended. A run that goes on later has
@@ -143,7 +146,8 @@ impl Executor {
         let started = Instant::now();
         let deadline = started + self.time_for(leased);
         let blame = Arc::new(Blame::default());
-        let run = self.run(leased, lease, deadline, &blame);
+        let mut manifest = None;
+        let run = self.run(leased, lease, deadline, &blame, &mut manifest);
         let (report, logs) = match tokio::time::timeout_at((deadline + GRACE).into(), run).await {
             Ok(report) => {
                 let logs = (report.unwritten.next > 0).then(|| digest_of_logs(&report));
@@ -155,7 +159,7 @@ impl Executor {
         let mut usage = report.usage;
         usage.wall_ms = usage.wall_ms.max(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         let skill = blame.take().unwrap_or_else(|| leased.spec.skill.clone());
-        Executed { end: report.end, usage, skill, recording }
+        Executed { end: report.end, usage, skill, recording, manifest }
     }
 
     /// What is left for the run: the smallest of the spec's limit, the host's cap, and the task's own deadline.
@@ -164,7 +168,14 @@ impl Executor {
         leased.spec.limits.time().min(TASK_CAP).min(until_deadline)
     }
 
-    async fn run(&self, leased: &LeasedTask, lease: &Lease, deadline: Instant, blame: &Arc<Blame>) -> RunReport {
+    async fn run(
+        &self,
+        leased: &LeasedTask,
+        lease: &Lease,
+        deadline: Instant,
+        blame: &Arc<Blame>,
+        told: &mut Option<Arc<Manifest>>,
+    ) -> RunReport {
         let spec = &leased.spec;
         let loaded = match tokio::time::timeout_at(deadline.into(), self.0.registry.load(&spec.skill)).await {
             Ok(Ok(loaded)) => loaded,
@@ -176,6 +187,7 @@ impl Executor {
             }
         };
         let manifest = loaded.version.manifest.clone();
+        *told = Some(manifest.clone());
         if let Err(problem) = check_value(&manifest.io.input, &spec.input, deadline).await {
             let kind = FailureKind::InvalidInput;
             return failed(problem.into_failure(kind, codes::INPUT_INVALID, "the input does not fit"));

@@ -19,6 +19,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Most tasks that are leased in one turn.
+const TAKEN_AT_ONCE: u32 = 256;
 /// Most workers of one pool.
 pub const MAX_WORKERS: usize = 1024;
 
@@ -116,35 +118,43 @@ impl Pool {
         if idle == 0 {
             return Ok(Turn::Idle);
         }
-        let limit = u32::try_from(idle).unwrap_or(u32::MAX).min(64);
+        let limit = u32::try_from(idle).unwrap_or(u32::MAX).min(TAKEN_AT_ONCE);
         let items = self.inner.scheduler.claim_queue(limit).await?;
         let turn = Turn::of(items.len(), limit);
-        for item in items {
+        let mut busy = Vec::with_capacity(items.len());
+        for _ in &items {
             let worker = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             // Claimed only as many as are free, and only this loop takes them: there is one.
             let Some(worker) = worker else { break };
-            let busy = Busy { pool: self.clone(), worker };
-            self.inner.runs.spawn(async move { busy.serve(item).await });
+            busy.push(Busy { pool: self.clone(), worker });
+        }
+        let wanted: Vec<(&Queued, AgentId)> = items.iter().zip(&busy).map(|(item, busy)| (item, busy.worker)).collect();
+        let taken = self.inner.scheduler.take_all(&wanted).await;
+        for ((item, busy), taken) in items.iter().zip(busy).zip(taken) {
+            match taken {
+                Ok(Some(leased)) => _ = self.inner.runs.spawn(async move { busy.serve(Arc::new(leased)).await }),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(task = %item.task, %error, "the task is left to the queue"),
+            }
         }
         Ok(turn)
     }
 }
 
 impl Busy {
-    async fn serve(self, item: Queued) {
+    async fn serve(self, leased: Arc<LeasedTask>) {
         let inner = self.pool.inner.clone();
+        let (task, attempt) = (leased.task.id, leased.task.attempt);
         let served = async {
-            let Some(leased) = inner.scheduler.take(&item, self.worker).await? else { return Ok(()) };
             let Some(lease) = leased.task.lease.clone() else { return Ok(()) };
-            let (task, attempt, held) = (leased.task.id, leased.task.attempt, leased.task.clone());
             let executed = tokio::select! {
-                executed = run_apart(inner.executor.clone(), leased, lease.clone()) => executed,
+                executed = run_apart(inner.executor.clone(), leased.clone(), lease.clone()) => executed,
                 () = keep_alive(&inner.scheduler, task, attempt, &lease) => {
                     tracing::info!(%task, attempt, "the run was dropped: its task is somebody else's now");
                     return Ok(());
                 }
             };
-            report_run(&inner.scheduler, &held, &lease, executed).await.map(|_| ())
+            report_run(&inner.scheduler, &leased, &lease, executed).await.map(|_| ())
         };
         let ended: Result<(), AgentError> = tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -153,16 +163,16 @@ impl Busy {
         match ended {
             Ok(()) => {}
             Err(error) if error.kind() == AgentErrorKind::Conflict => {
-                tracing::info!(task = %item.task, %error, "a late report was refused");
+                tracing::info!(%task, %error, "a late report was refused");
             }
-            Err(error) => tracing::warn!(task = %item.task, %error, "the task is left to its lease"),
+            Err(error) => tracing::warn!(%task, %error, "the task is left to its lease"),
         }
     }
 }
 
 /// Runs on the threads for guests, and in a task of its own, so that a panic is a value; it is aborted when this future is
 /// dropped.
-async fn run_apart(executor: Executor, leased: LeasedTask, lease: Lease) -> Executed {
+async fn run_apart(executor: Executor, leased: Arc<LeasedTask>, lease: Lease) -> Executed {
     let skill = leased.spec.skill.clone();
     let sandbox = executor.sandbox().clone();
     let run = sandbox.spawn(async move { executor.execute(&leased, &lease).await });

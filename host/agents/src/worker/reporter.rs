@@ -7,15 +7,16 @@ use super::executor::Executed;
 use crate::error::{AgentError, AgentErrorKind};
 use crate::judge::VERDICT_CAP;
 use crate::judge::validator::{self, Case};
-use crate::planner::scheduler::Scheduler;
+use crate::planner::LeasedTask;
+use crate::planner::scheduler::{MAX_TRIES, Scheduler, Tried, Verdicts, pause};
 use chimera_core::approval::ApprovalState;
 use chimera_core::audit::Actor;
-use chimera_core::change::{Change, Guard, Write};
+use chimera_core::change::{Change, Context, Guard, OutboxTopic, Write};
 use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, LeaseId, TaskId};
 use chimera_core::json::{MAX_DEPTH, is_deeper_than};
-use chimera_core::machine::TaskEvent;
+use chimera_core::machine::{TaskEvent, transition};
 use chimera_core::route::RunMark;
 use chimera_core::task::{Lease, Outcome, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
@@ -24,7 +25,7 @@ use chimera_registry::check_value_soon;
 use chimera_sandbox::RunEnd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A report from outside: `POST /report_result`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,14 +66,14 @@ pub struct Reported {
 /// `Conflict` when the run was fenced off (nothing was written); `NotFound`; `Unavailable` when the lease ran out first.
 pub async fn report_run(
     scheduler: &Scheduler,
-    task: &Task,
+    held: &LeasedTask,
     lease: &Lease,
     executed: Executed,
 ) -> Result<Task, AgentError> {
     failpoint::hit("worker.before_report");
     let actor = Actor::Worker(lease.worker);
     let mut pause = Duration::from_millis(50);
-    let Task { id: task, attempt, epoch, .. } = *task;
+    let Task { id: task, epoch, .. } = held.task;
     // What the journal still lacks becomes durable with the report, or not at all; and a result with the verdict on it.
     let mut rest = Change::new().with_next();
     let entries = executed.last_entries();
@@ -80,7 +81,7 @@ pub async fn report_run(
         rest.write(Write::AppendJournal { task, epoch, entries });
     }
     loop {
-        let reported = report_once(scheduler, task, lease.id, attempt, &executed, &rest, actor.clone()).await;
+        let reported = report_once(scheduler, held, lease.id, &executed, &rest, actor.clone()).await;
         match reported {
             Err(error) if error.kind() == AgentErrorKind::Unavailable && scheduler.clock().now() < lease.until => {
                 tracing::warn!(%task, %error, "the report could not be written; trying again");
@@ -98,13 +99,13 @@ pub async fn report_run(
 
 async fn report_once(
     scheduler: &Scheduler,
-    task: TaskId,
+    held: &LeasedTask,
     lease: LeaseId,
-    attempt: u32,
     executed: &Executed,
     rest: &Change,
     actor: Actor,
 ) -> Result<Task, AgentError> {
+    let (task, attempt) = (held.task.id, held.task.attempt);
     let Executed { end, usage, skill, .. } = executed.clone();
     let mut counted = rest.clone();
     let mark = match &end {
@@ -114,7 +115,13 @@ async fn report_once(
     };
     counted.writes.extend(mark.map(|mark| Write::CountRun(skill.clone(), mark)));
     let event = match end {
-        RunEnd::Finished(outcome) => TaskEvent::Finished { lease, attempt, outcome, usage },
+        RunEnd::Finished(outcome) => {
+            let event = TaskEvent::Finished { lease, attempt, outcome, usage };
+            if let Some(done) = report_judged(scheduler, held, &event, executed, &counted, &actor).await? {
+                return Ok(done);
+            }
+            event
+        }
         RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure, usage, skill },
         RunEnd::Diverged(divergence) => TaskEvent::Diverged { lease, attempt, divergence, usage },
         RunEnd::Suspended(approval) => {
@@ -126,6 +133,47 @@ async fn report_once(
         scheduler.settle_canary(&executed.skill.name).await;
     }
     Ok(done)
+}
+
+/// Reports what a run returned with the verdict on it, in one change: one wait for the disk, and no row for the judge to
+/// find. None when the verdict is the judge's loop's to give: it is elsewhere, or takes longer than a moment.
+async fn report_judged(
+    scheduler: &Scheduler,
+    held: &LeasedTask,
+    event: &TaskEvent,
+    executed: &Executed,
+    counted: &Change,
+    actor: &Actor,
+) -> Result<Option<Task>, AgentError> {
+    if scheduler.verdicts() == Verdicts::Apart {
+        return Ok(None);
+    }
+    let Some(manifest) = &executed.manifest else { return Ok(None) };
+    let mut now: Option<Task> = None;
+    for attempt in 0..MAX_TRIES {
+        // Hardly ever has anything happened to it since it was leased; the guard says so if it has.
+        let task = now.as_ref().unwrap_or(&held.task);
+        let started = Instant::now();
+        let by_worker = scheduler.context(actor.clone());
+        let (reported, mut change) = transition(task, event.clone(), &by_worker)?;
+        let policy = Case::policy_of(scheduler, &reported).await?;
+        let case = Case { task: reported, spec: held.spec.clone(), manifest: Some(manifest.clone()), policy };
+        let Some(mut verdict) = validator::decide_in_passing(&case) else { return Ok(None) };
+        verdict.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        failpoint::hit("judge.before_verdict");
+        let by_judge = Context { actor: Actor::Judge, ..by_worker.clone() };
+        let (judged, verdict) = transition(&case.task, TaskEvent::Judged { verdict }, &by_judge)?;
+        // The judge need not be told of what is judged.
+        change.writes.retain(|write| !matches!(write, Write::PutOutbox(row) if row.topic == OutboxTopic::Judge));
+        change.then(verdict);
+        change.extend(counted.clone());
+        match scheduler.commit_move(task.state, judged, change, &by_judge).await? {
+            Tried::Done(done) => return Ok(Some(*done)),
+            Tried::Stale(_) => pause(attempt).await,
+        }
+        now = Some(scheduler.task(held.task.id).await?);
+    }
+    Err(AgentError::Unavailable(format!("task {} changes too often to be reported; try again", held.task.id)))
 }
 
 /// A human may have decided while the guest was being parked: then nobody would ever wake the task, so it is run again
