@@ -121,6 +121,10 @@ pub(crate) struct BenchArgs {
     /// Fewer samples: ends within 40 seconds once the guests are built, and is not kept
     #[arg(long)]
     pub(crate) quick: bool,
+    /// A PostgreSQL server to measure on: a database of the benchmark's own is made on it and removed. It may hold a
+    /// password [default: $CHIMERA_TEST_POSTGRES, else $CHIMERA_STORE]
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub(crate) postgres: Option<String>,
 }
 
 /// What `chimera bench` measures.
@@ -128,6 +132,10 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchName {
     /// Calls, cold starts, parked skills and two threads, against the bare engine
     Sandbox,
+    /// Whole tasks, from being assigned to a durable verdict, against Celery with Redis
+    Tasks,
+    /// Writes and reads of the truth on PostgreSQL, against raw SQL and pgbench
+    Store,
 }
 
 /// `chimera demo`

@@ -4,15 +4,19 @@
 //! is in both. Nothing here judges; whoever reads the figures does. Called by the dispatcher.
 
 mod calls;
+mod celery;
 pub(crate) mod cold_start;
 mod guests;
 mod parked;
+mod pipeline;
 mod report;
 mod sandbox;
+mod store;
+mod tasks;
 
 use super::Env;
 use super::args::{BenchArgs, BenchName};
-use super::error::{CliResult, Exit};
+use super::error::{CliError, CliResult, Exit};
 use super::output::tell;
 
 /// How much is measured.
@@ -41,6 +45,8 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let (name, results) = match args.name {
         BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
+        BenchName::Tasks => ("tasks", tasks::run(&env, effort).await?),
+        BenchName::Store => ("store", store::run(args.postgres.as_deref(), effort).await?),
     };
     let report = report::Report::new(name, results);
     if effort == Effort::Full {
@@ -49,4 +55,16 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     }
     env.show(&report.to_json(), |_| report.print());
     Ok(Exit::Done)
+}
+
+/// The PostgreSQL server to measure on: the flag's, else the one that the tests are given, else the store's.
+fn postgres_url(flag: Option<&str>) -> CliResult<String> {
+    let told = |name: &str| std::env::var(name).ok().filter(|url| url.starts_with("postgres"));
+    let url = flag.map(str::to_owned).or_else(|| told("CHIMERA_TEST_POSTGRES")).or_else(|| told("CHIMERA_STORE"));
+    url.ok_or_else(|| {
+        CliError::usage(
+            "no PostgreSQL server to measure on",
+            "name one with --postgres URL, or start one: `cargo xtask services up`",
+        )
+    })
 }

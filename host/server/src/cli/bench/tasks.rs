@@ -1,0 +1,115 @@
+//! `chimera bench tasks`: whole tasks a second, from being assigned to a durable verdict.
+//!
+//! Held against Celery with Redis doing the same JSON work, and against the same rows written by SQL alone; all three take
+//! turns. Called by [`super::run`].
+
+use super::Effort;
+use super::celery::Celery;
+use super::guests;
+use super::pipeline::Pipeline;
+use super::report::Figure;
+use crate::cli::Env;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::output::tell;
+use chimera_store::SqliteFloor;
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What throughput is held against.
+const CELERY: &str = "Celery + Redis, tasks/s";
+/// What rows are held against.
+const RAW_SQL: &str = "raw batched SQL, rows/s";
+/// The database within the platform's folder.
+const DATABASE: &str = "chimera.db";
+
+pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
+    let echo = guests::built(env, "echo", json!({ "text": "hello" })).await?;
+    tell("starting Celery and Redis");
+    let mut celery = match apart(Celery::start).await? {
+        Ok(celery) => Some(celery),
+        Err(why) => {
+            tell(&format!("no baseline, and so no ratio: {why}"));
+            None
+        }
+    };
+    let folder = tempfile::tempdir().map_err(|error| CliError::failed(error.to_string(), "set TMPDIR"))?;
+    tell("starting the platform");
+    let data = folder.path().join("data");
+    let pipeline = Pipeline::start(env, &echo, &data).await?;
+    let (mut ours, mut theirs, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+    let mut floor = None;
+    for round in 1..=effort.of(3, 7) {
+        tell(&format!("round {round}"));
+        if let Some(mut running) = celery.take() {
+            let count = effort.of(500, 2_000);
+            let (running, rate) = apart(move || (running.round(count), running)).await.map(|(rate, it)| (it, rate))?;
+            match rate {
+                Ok(rate) => {
+                    theirs.push(rate);
+                    celery = Some(running);
+                }
+                Err(why) => tell(&format!("Celery is left out from here on: {why}")),
+            }
+        }
+        let count = effort.of(5_000, 20_000);
+        ours.push(pipeline.round(count).await?);
+        let found = match floor.take() {
+            Some(floor) => floor,
+            None => Arc::new(read_floor(&data, count).await?),
+        };
+        raw.push(write_floor(found.clone()).await?);
+        floor = Some(found);
+    }
+    drop(celery);
+    let rate = median(&ours);
+    let mut figures = vec![match theirs.is_empty() {
+        true => Figure::alone("tasks_per_s_embedded", rate, "tasks/s"),
+        false => Figure::against("tasks_per_s_embedded", rate, "tasks/s", median(&theirs), CELERY),
+    }];
+    if let Some(floor) = floor {
+        let rows_a_task = floor.rows() as f64 / floor.tasks() as f64;
+        figures.push(Figure::against("rows_vs_raw_sql", rate * rows_a_task, "rows/s", median(&raw), RAW_SQL));
+        figures.push(Figure::alone("rows_a_task", rows_a_task, "rows"));
+    }
+    tell("at half the load");
+    let took = pipeline.at_rate(rate / 2.0, Duration::from_secs(effort.of(3, 15))).await?;
+    for (percent, name) in [(50, "task_p50_ms_half_load"), (99, "task_p99_ms_half_load")] {
+        let at = (took.len() * percent).div_ceil(100).saturating_sub(1);
+        let took = took.get(at).copied().unwrap_or_default();
+        figures.push(Figure::alone(name, took.as_secs_f64() * 1000.0, "ms"));
+    }
+    pipeline.stop().await;
+    Ok(figures)
+}
+
+/// The rows of the tasks that were done last.
+async fn read_floor(data: &Path, tasks: usize) -> CliResult<SqliteFloor> {
+    let (database, most) = (data.join(DATABASE), u32::try_from(tasks).unwrap_or(u32::MAX));
+    apart(move || SqliteFloor::read(&database, most)).await?.map_err(|error| CliError::failed(error.to_string(), ""))
+}
+
+/// Writes them by SQL alone, into a database of their own; rows a second.
+async fn write_floor(floor: Arc<SqliteFloor>) -> CliResult<f64> {
+    apart(move || {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let took = floor.write(folder.path()).map_err(|error| error.to_string())?;
+        Ok(floor.rows() as f64 / took.as_secs_f64())
+    })
+    .await?
+    .map_err(|error: String| CliError::failed(error, ""))
+}
+
+/// What blocks, beside the runtime.
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> CliResult<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| CliError::failed(format!("the benchmark failed: {error}"), ""))
+}
+
+/// The middle of some figures.
+pub(super) fn median(found: &[f64]) -> f64 {
+    let mut found = found.to_vec();
+    found.sort_unstable_by(f64::total_cmp);
+    found.get(found.len() / 2).copied().unwrap_or(f64::NAN)
+}
