@@ -9,7 +9,7 @@ use crate::fleet::{Fleet, Members};
 use crate::judge::Judge;
 use crate::judge::hitl::Hitl;
 use crate::planner::decomposer::Decomposer;
-use crate::planner::scheduler::{Leases, Scheduler, SchedulerDeps};
+use crate::planner::scheduler::{Leases, Scheduler, SchedulerDeps, Verdicts};
 use crate::runner::{self, Turn};
 use crate::worker::executor::{Executor, ExecutorDeps};
 use crate::worker::pool::Pool;
@@ -95,7 +95,8 @@ impl Swarm {
     /// `Unavailable` when truth or queue cannot be read.
     pub async fn start(deps: SwarmDeps) -> Result<SwarmHandle, AgentError> {
         let works = deps.roles.contains(&AgentRole::Worker);
-        let scheduler = Scheduler::new(SchedulerDeps {
+        let verdicts = if deps.roles.contains(&AgentRole::Judge) { Verdicts::WithReport } else { Verdicts::Apart };
+        let parts = SchedulerDeps {
             truth: deps.truth.clone(),
             queue: deps.queue,
             clock: deps.clock.clone(),
@@ -103,7 +104,8 @@ impl Swarm {
             decomposer: Decomposer::new(deps.truth.clone(), deps.skill_index),
             planner_id: deps.planner_id,
             leases: if deps.fleet == Fleet::Alone { Leases::Here } else { Leases::Anywhere },
-        });
+        };
+        let scheduler = Scheduler::with_verdicts(parts, verdicts);
         let executor = Executor::new(ExecutorDeps {
             truth: deps.truth,
             registry: deps.registry.clone(),

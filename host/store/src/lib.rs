@@ -28,6 +28,6 @@ pub use fallback::{
 pub use folder::{FolderLock, claim as claim_folder};
 pub use memory_queue::MemoryQueue;
 pub use memory_rates::MemoryRateLimits;
-pub use redis::{NoticeStats, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
 pub use postgres::{PostgresFloor, PostgresOptions, PostgresQueue, PostgresStore, RawRows};
+pub use redis::{NoticeStats, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch};
 pub use sqlite::{SqliteFloor, SqliteOptions, SqliteStore};

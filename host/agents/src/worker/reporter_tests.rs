@@ -119,7 +119,7 @@ async fn parked_too_late(decision: HumanDecision) -> TaskState {
     house.answer(&open, decision, None).await;
     let failure = Failure::new(FailureKind::Transient, "never", "never told");
     let executed = Executed { end: RunEnd::Suspended(open.id), ..Executed::failed(failure, leased.spec.skill.clone()) };
-    report_run(&house.scheduler, &leased.task, &lease, executed).await.expect("reported").state
+    report_run(&house.scheduler, &leased, &lease, executed).await.expect("reported").state
 }
 
 #[tokio::test]
