@@ -238,8 +238,11 @@ impl Redis {
         }
     }
 
+    /// A connection that has answered once: without that, what accepts and hangs up would be connected to again and again.
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        self.0.client.get_multiplexed_async_connection_with_config(&self.0.config).await
+        let mut connection = self.0.client.get_multiplexed_async_connection_with_config(&self.0.config).await?;
+        let () = redis::cmd("PING").query_async(&mut connection).await?;
+        Ok(connection)
     }
 
     /// A connection of its own that only listens.
@@ -272,7 +275,6 @@ impl Redis {
 
     async fn check(&self) -> RedisResult<()> {
         let mut connection = self.connect().await?;
-        let () = redis::cmd("PING").query_async(&mut connection).await?;
         // What cannot say its version is judged by what it does.
         let info: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await;
         if let Some(version) = info.ok().as_deref().and_then(version)

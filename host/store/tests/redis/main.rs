@@ -6,6 +6,8 @@
 
 #[path = "../contract/mod.rs"]
 mod contract;
+mod faults;
+mod leases;
 mod notices;
 mod own;
 
@@ -49,8 +51,9 @@ impl Keys {
     }
 }
 
-impl Drop for Keys {
-    fn drop(&mut self) {
+impl Keys {
+    /// As if the server had come back empty.
+    fn remove_all(&self) {
         let mut db = redis::Client::open(server()).unwrap().get_connection().unwrap();
         let mut cursor = 0_u64;
         loop {
@@ -70,6 +73,12 @@ impl Drop for Keys {
                 return;
             }
         }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.remove_all();
     }
 }
 
