@@ -8,6 +8,7 @@
 pub mod campaign;
 pub mod fleet;
 pub mod postgres;
+pub mod redis;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;

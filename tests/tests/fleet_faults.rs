@@ -8,6 +8,7 @@
 use anyhow::{Result, ensure};
 use chimera_tests::fleet::{Database, Fleet};
 use chimera_tests::postgres::Postgres;
+use chimera_tests::redis::Redis;
 use chimera_tests::{guest, is_full};
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,7 +30,20 @@ async fn fleet() -> Result<Fleet> {
 }
 
 async fn fleet_on(database: Database) -> Result<Fleet> {
-    let mut fleet = Fleet::create_on(database)?;
+    start(Fleet::create_on(database)?).await
+}
+
+/// With the queue, and whatever else passes, on this Redis.
+async fn fleet_with(redis: &Redis, backup: Option<&Redis>) -> Result<Fleet> {
+    let mut fleet = Fleet::create().await?;
+    fleet.set("CHIMERA_REDIS", &redis.url());
+    if let Some(backup) = backup {
+        fleet.set("CHIMERA_REDIS_BACKUP", &backup.url());
+    }
+    start(fleet).await
+}
+
+async fn start(mut fleet: Fleet) -> Result<Fleet> {
     for (name, roles) in PROCESSES {
         fleet.start(name, roles).await?;
     }
@@ -216,5 +230,58 @@ async fn a_database_that_hangs_and_goes_on_loses_nothing() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(if is_full() { 50 } else { 5 })).await;
     processes.iter().try_for_each(|pid| signal(*pid, Signal::CONT))?;
     let given = given + give_through(&mut fleet, tasks() / 2).await?;
+    check_given(&mut fleet, given).await
+}
+
+/// Waits until the audit log says that some process uses that queue from then on; it was using `from` before.
+async fn switched(fleet: &Fleet, from: &str, to: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT count(*) FROM audit_logs WHERE action = 'queue.switched'
+             AND detail::json #>> '{{switch,from}}' = '{from}' AND detail::json #>> '{{switch,to}}' = '{to}'"
+    );
+    let started = Instant::now();
+    while fleet.database.number(&sql).await? == 0 {
+        ensure!(started.elapsed() < chimera_tests::PATIENCE, "nobody went from {from} to {to}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_killed_and_comes_back_empty_loses_nothing() -> Result<()> {
+    let mut redis = Redis::start()?;
+    let mut fleet = fleet_with(&redis, None).await?;
+    let third = tasks() / 3;
+    let mut given = give_through(&mut fleet, third).await?;
+    redis.kill9();
+    given += give_through(&mut fleet, third).await?;
+    switched(&fleet, "primary", "last").await?;
+    redis.up()?;
+    switched(&fleet, "last", "primary").await?;
+    given += give_through(&mut fleet, third).await?;
+    check_given(&mut fleet, given).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_hangs_is_stood_in_for_by_its_backup() -> Result<()> {
+    let (redis, backup) = (Redis::start()?, Redis::start()?);
+    let mut fleet = fleet_with(&redis, Some(&backup)).await?;
+    let third = tasks() / 3;
+    let mut given = give_through(&mut fleet, third).await?;
+    redis.hang()?;
+    given += give_through(&mut fleet, third).await?;
+    switched(&fleet, "primary", "backup").await?;
+    redis.go_on()?;
+    switched(&fleet, "backup", "primary").await?;
+    given += give_through(&mut fleet, third).await?;
+    check_given(&mut fleet, given).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_starts_and_works_without_its_redis() -> Result<()> {
+    let mut redis = Redis::start()?;
+    redis.kill9();
+    let mut fleet = fleet_with(&redis, None).await?;
+    let given = give_through(&mut fleet, 30).await?;
     check_given(&mut fleet, given).await
 }

@@ -16,8 +16,8 @@ use chimera_core::ports::{Blobs, Notice, Queue, RateLimits, Scratch, Truth, Trut
 use chimera_registry::{FolderBlobs, LayeredBlobs};
 use chimera_store::{
     FallbackQueue, FallbackQueues, FallbackTerms, FolderLock, MemoryQueue, MemoryRateLimits, PostgresOptions,
-    PostgresStore, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch, SqliteOptions,
-    SqliteStore, StoreError, claim_folder,
+    PostgresStore, QueueStats, Redis, RedisNotices, RedisOptions, RedisQueue, RedisRateLimits, RedisScratch,
+    SqliteOptions, SqliteStore, StoreError, claim_folder,
 };
 use serde_json::json;
 use std::path::Path;
@@ -33,6 +33,7 @@ pub(crate) enum Stores {
 }
 
 /// What passes through Redis.
+#[derive(Clone)]
 pub(crate) struct Passing {
     redis: Redis,
     queue: FallbackQueue,
@@ -43,17 +44,22 @@ pub(crate) struct Passing {
 #[derive(Clone)]
 pub struct News {
     truth: Arc<dyn Truth>,
-    others: Option<RedisNotices>,
+    passing: Option<Passing>,
 }
 
 impl News {
     /// Hears of it from now on.
     pub fn listen(&self) -> Receiver {
         let own = self.truth.subscribe();
-        match &self.others {
-            Some(others) => others.join(own),
+        match &self.passing {
+            Some(passing) => passing.notices.join(own),
             None => own,
         }
+    }
+
+    /// Which queue is used, and what it took, if others stand by.
+    pub fn queue_stats(&self) -> Option<QueueStats> {
+        self.passing.as_ref().map(|passing| passing.queue.stats())
     }
 }
 
@@ -117,7 +123,7 @@ impl Stores {
     }
 
     pub(crate) fn news(&self) -> News {
-        News { truth: self.truth(), others: self.passing().map(|passing| passing.notices.clone()) }
+        News { truth: self.truth(), passing: self.passing().cloned() }
     }
 
     pub(crate) fn fleet(&self, data_dir: &Path) -> Result<Fleet, StartError> {

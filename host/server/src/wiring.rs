@@ -3,6 +3,7 @@
 //! The only place that knows which implementation stands behind a port. It decides nothing about tasks or skills. Called
 //! by `serve`, the demo and the API's tests.
 
+use crate::api::metrics::EventCounts;
 use crate::config::Config;
 use crate::stores::{News, Stores};
 use chimera_agents::judge::Judge;
@@ -13,6 +14,7 @@ use chimera_agents::worker::replay::Replayer;
 use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::ids::{IdSource, SystemIds};
 use chimera_core::ports::{Deny, MemoryIndex, PortError, Queue, RateLimits, SkillIndex, Truth};
+use chimera_core::records::AgentRole;
 use chimera_index::{LexicalIndex, LexicalMemory};
 use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
 use chimera_registry::{FolderBlobs, Registry};
@@ -35,6 +37,8 @@ pub struct Handles {
     pub queue: Arc<dyn Queue>,
     /// How often agents may call.
     pub rates: Arc<dyn RateLimits>,
+    /// What has happened in this process.
+    pub events: Arc<EventCounts>,
     /// What this process does and what others tell, as it happens.
     pub news: News,
     /// The clock.
@@ -55,6 +59,13 @@ pub struct Handles {
     pub hitl: Hitl,
     /// What runs tasks again from their journals.
     pub replayer: Replayer,
+}
+
+impl Handles {
+    /// Whether tasks are run in this process.
+    pub fn works(&self) -> bool {
+        self.config.roles.value.agents.contains(&AgentRole::Worker)
+    }
 }
 
 /// Everything that runs.
@@ -122,6 +133,7 @@ impl Platform {
         let catalog = server_catalog(&config, &executable, data_dir)?;
         let fleet = stores.fleet(data_dir)?;
         let (truth, queue) = (stores.truth(), stores.queue());
+        let events = EventCounts::start(truth.as_ref());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
         let folder =
@@ -160,6 +172,7 @@ impl Platform {
             truth,
             queue,
             rates: stores.rates(),
+            events,
             news: stores.news(),
             clock,
             ids,

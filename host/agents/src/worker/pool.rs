@@ -38,6 +38,8 @@ struct Inner {
     runs: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
+    /// Nothing runs any more.
+    done: CancellationToken,
 }
 
 impl Inner {
@@ -73,7 +75,8 @@ impl Pool {
         stop: CancellationToken,
     ) -> Self {
         let free = Mutex::new(workers.iter().rev().copied().collect());
-        Self { inner: Arc::new(Inner { scheduler, executor, free, runs: TaskTracker::new(), draining, stop }) }
+        let done = CancellationToken::new();
+        Self { inner: Arc::new(Inner { scheduler, executor, free, runs: TaskTracker::new(), draining, stop, done }) }
     }
 
     /// Takes tasks until it is told to drain or to stop, then waits for the runs to end.
@@ -85,8 +88,12 @@ impl Pool {
             let woken = wakes.queue.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
+            if self.inner.draining.is_cancelled() {
+                break;
+            }
+            // A turn that has begun is finished when nothing new is to be taken: it may have leased tasks already.
             let wait = tokio::select! {
-                () = self.inner.ended() => break,
+                () = self.inner.stop.cancelled() => break,
                 turn = self.turn() => match turn {
                     Ok(Turn::Worked) => { pause = Duration::from_millis(50); continue }
                     Ok(Turn::Drained | Turn::Idle) => { pause = Duration::from_millis(50); Duration::from_millis(250) }
@@ -105,12 +112,12 @@ impl Pool {
         }
         self.inner.runs.close();
         self.inner.runs.wait().await;
+        self.inner.done.cancel();
     }
 
     /// Waits for everything that runs; to be called once nothing new is taken.
     pub(crate) async fn runs_to_end(&self) {
-        self.inner.runs.close();
-        self.inner.runs.wait().await;
+        self.inner.done.cancelled().await;
     }
 
     async fn turn(&self) -> Result<Turn, AgentError> {

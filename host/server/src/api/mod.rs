@@ -14,6 +14,7 @@ pub(crate) mod extract;
 mod grants;
 mod health;
 mod mcp;
+pub(crate) mod metrics;
 mod openapi;
 pub(crate) mod problem;
 mod reports;
@@ -147,6 +148,9 @@ fn health_endpoints() -> Vec<Endpoint> {
             .asks(&[("challenge", "1 to 64 characters of base64url, never used before; the answer then has a `proof`")])
             .gives(200, "`{status, version, proof?}`; docs/api.md says what the proof is"),
         Endpoint::get("/readyz", Public, health::ready).does("Whether the process can do work"),
+        Endpoint::get("/metrics", Public, metrics::show)
+            .does("Figures for Prometheus: depth and age of the queue, what happened, which queue is used")
+            .produces("text/plain"),
     ]
 }
 
