@@ -15,7 +15,7 @@ use crate::worker::executor::{Executor, ExecutorDeps};
 use crate::worker::pool::Pool;
 use chimera_core::clock::Clock;
 use chimera_core::ids::{AgentId, IdSource};
-use chimera_core::ports::{McpGateway, MemoryIndex, Queue, SecretsPort, SkillIndex, Truth};
+use chimera_core::ports::{McpGateway, MemoryIndex, Queue, Scratch, SecretsPort, SkillIndex, Truth};
 use chimera_core::records::AgentRole;
 use chimera_registry::{Registry, Warm};
 use chimera_sandbox::Sandbox;
@@ -52,6 +52,8 @@ pub struct SwarmDeps {
     pub skill_index: Arc<dyn SkillIndex>,
     /// The index of agents' memory, already filled.
     pub memory_index: Arc<dyn MemoryIndex>,
+    /// Ephemeral memory.
+    pub scratch: Arc<dyn Scratch>,
     /// Which secrets are configured; [`chimera_core::ports::Deny`] when none are.
     pub secrets: Arc<dyn SecretsPort>,
     /// The clock.
@@ -112,6 +114,7 @@ impl Swarm {
             sandbox: deps.sandbox,
             gateway: deps.gateway,
             memory: deps.memory_index,
+            scratch: deps.scratch,
             secrets: deps.secrets,
             clock: deps.clock,
         });

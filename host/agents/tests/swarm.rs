@@ -16,7 +16,9 @@ use chimera_core::failure::{FailureKind, LimitName, LimitReached, codes};
 use chimera_core::grant::{CallGrant, Grant, Permits};
 use chimera_core::ids::{GrantId, SystemIds, TaskId};
 use chimera_core::manifest::Manifest;
-use chimera_core::ports::{ApprovalFilter, Budget, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth};
+use chimera_core::ports::{
+    ApprovalFilter, Budget, Deny, Invocation, McpGateway, McpPort, Queue, SkillIndex, Truth, TruthScratch,
+};
 use chimera_core::records::AgentRole;
 use chimera_core::records::ScratchItem;
 use chimera_core::skill::{SkillRef, SkillState};
@@ -154,13 +156,14 @@ impl House {
         let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new());
         let skill_index: Arc<dyn SkillIndex> = self.index.clone();
         Swarm::start(SwarmDeps {
-            truth,
+            truth: truth.clone(),
             queue,
             registry: self.registry.clone(),
             sandbox: self.sandbox.clone(),
             gateway: Arc::new(Gateway),
             skill_index,
             memory_index: Arc::new(LexicalMemory::new()),
+            scratch: Arc::new(TruthScratch::new(truth)),
             secrets: Arc::new(Deny),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),

@@ -154,6 +154,7 @@ impl Platform {
             gateway: Arc::new(gateway.clone()),
             skill_index: index.clone(),
             memory_index: memory,
+            scratch: stores.scratch(),
             // No secret can be configured yet, so none exists.
             secrets: Arc::new(Deny),
             clock: clock.clone(),

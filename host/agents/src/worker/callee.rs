@@ -170,6 +170,7 @@ impl Callees {
             run: run.clone(),
             truth: self.executor.truth().clone(),
             memory: self.executor.memory().clone(),
+            scratch: self.executor.scratch().clone(),
             clock: self.executor.clock().clone(),
         });
         HostPorts {

@@ -12,7 +12,7 @@ use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::journal::{JournalEntry, RecordedEnd, RecordedResult};
 use chimera_core::manifest::{Limits, Manifest};
-use chimera_core::ports::{Budget, HostPorts, Invocation, McpGateway, MemoryIndex, SecretsPort, Truth};
+use chimera_core::ports::{Budget, HostPorts, Invocation, McpGateway, MemoryIndex, Scratch, SecretsPort, Truth};
 use chimera_core::skill::SkillRef;
 use chimera_core::task::{Lease, Usage};
 use chimera_registry::{LoadedSkill, Registry, check_value};
@@ -38,6 +38,8 @@ pub struct ExecutorDeps {
     pub gateway: Arc<dyn McpGateway>,
     /// The index of agents' memory.
     pub memory: Arc<dyn MemoryIndex>,
+    /// Ephemeral memory.
+    pub scratch: Arc<dyn Scratch>,
     /// Which secrets are configured.
     pub secrets: Arc<dyn SecretsPort>,
     /// The clock.
@@ -131,6 +133,10 @@ impl Executor {
 
     pub(crate) fn memory(&self) -> &Arc<dyn MemoryIndex> {
         &self.0.memory
+    }
+
+    pub(crate) fn scratch(&self) -> &Arc<dyn Scratch> {
+        &self.0.scratch
     }
 
     pub(crate) fn secrets(&self) -> &Arc<dyn SecretsPort> {
@@ -233,6 +239,7 @@ impl Executor {
             run: run.clone(),
             truth: self.0.truth.clone(),
             memory: self.0.memory.clone(),
+            scratch: self.0.scratch.clone(),
             clock: self.0.clock.clone(),
         });
         HostPorts {

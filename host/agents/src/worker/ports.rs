@@ -6,7 +6,7 @@
 //! agent: memory belongs to a skill's name. Made by the executor for each run.
 
 use async_trait::async_trait;
-use chimera_core::change::{Change, Committed, Guard, Write};
+use chimera_core::change::{Change, Committed, Write};
 use chimera_core::clock::Clock;
 use chimera_core::digest::Digest;
 use chimera_core::failure::{Failure, FailureKind, codes};
@@ -14,8 +14,8 @@ use chimera_core::ids::{AgentId, CampaignId, LeaseId, TaskId};
 use chimera_core::journal::JournalEntry;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{
-    HostError, Journal, LogLevel, MemoryHit, MemoryIndex, MemoryPort, Notice, PortError, PortErrorKind, ProgressPort,
-    ScratchPort, SecretsPort, TrendsPort, Truth,
+    Holder, HostError, Journal, LogLevel, MemoryHit, MemoryIndex, MemoryPort, Notice, PortError, PortErrorKind,
+    ProgressPort, Scratch, ScratchPort, ScratchWritten, SecretsPort, TrendsPort, Truth,
 };
 use chimera_core::records::{MemoryItem, ScratchItem, TrendItem, TrendTop};
 use chimera_core::skill::SkillName;
@@ -67,8 +67,8 @@ pub struct RunIdentity {
 }
 
 impl RunIdentity {
-    fn guard(&self) -> Guard {
-        Guard::LeaseCurrent(self.task, self.lease, self.attempt)
+    fn holder(&self) -> Holder {
+        Holder { task: self.task, lease: self.lease, attempt: self.attempt }
     }
 
     /// The same call of the same run has the same id, whenever it is made.
@@ -86,6 +86,8 @@ pub struct TruthPorts {
     pub truth: Arc<dyn Truth>,
     /// The index of memory.
     pub memory: Arc<dyn MemoryIndex>,
+    /// Ephemeral memory, which need not be in the truth.
+    pub scratch: Arc<dyn Scratch>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -98,22 +100,25 @@ impl std::fmt::Debug for TruthPorts {
 
 impl TruthPorts {
     async fn write(&self, write: Write) -> Result<(), HostError> {
-        self.write_if(None, write).await
-    }
-
-    async fn write_if(&self, room: Option<Guard>, write: Write) -> Result<(), HostError> {
         let mut change = Change::new();
-        change.guard(self.run.guard());
-        change.guards.extend(room);
+        change.guard(self.run.holder().guard());
         change.write(write);
         match self.truth.commit(change).await? {
             Committed::Applied => Ok(()),
-            Committed::Stale(Guard::ScratchRoom(..)) => Err(scratch_full()),
-            Committed::Stale(_) => {
-                Err(Failure::new(FailureKind::Transient, codes::LEASE_EXPIRED, "the run no longer holds its task")
-                    .into())
-            }
+            Committed::Stale(_) => Err(fenced()),
         }
+    }
+}
+
+fn fenced() -> HostError {
+    Failure::new(FailureKind::Transient, codes::LEASE_EXPIRED, "the run no longer holds its task").into()
+}
+
+fn scratch_written(written: ScratchWritten) -> Result<(), HostError> {
+    match written {
+        ScratchWritten::Done => Ok(()),
+        ScratchWritten::Full => Err(scratch_full()),
+        ScratchWritten::Fenced => Err(fenced()),
     }
 }
 
@@ -180,7 +185,7 @@ impl MemoryPort for TruthPorts {
 impl ScratchPort for TruthPorts {
     async fn get(&self, key: &str) -> Result<Option<Value>, HostError> {
         check_key(key)?;
-        Ok(self.truth.scratch(self.run.agent, key, self.clock.now()).await?.map(|item| item.value))
+        Ok(self.scratch.get(self.run.agent, key, self.clock.now()).await?)
     }
 
     async fn put(&self, key: &str, value: Value) -> Result<(), HostError> {
@@ -189,15 +194,15 @@ impl ScratchPort for TruthPorts {
         if size > MAX_VALUE_BYTES {
             return Err(too_large("the value", size, MAX_VALUE_BYTES));
         }
-        let expires_at = self.clock.now().plus(ScratchItem::KEPT);
+        let now = self.clock.now();
+        let expires_at = now.plus(ScratchItem::KEPT);
         let item = ScratchItem { agent: self.run.agent, key: key.to_owned(), value, expires_at };
-        let room = Guard::ScratchRoom(item.agent, item.key.clone(), item.size());
-        self.write_if(Some(room), Write::PutScratch(item)).await
+        scratch_written(self.scratch.put(self.run.holder(), item, now).await?)
     }
 
     async fn delete(&self, key: &str) -> Result<(), HostError> {
         check_key(key)?;
-        self.write(Write::DeleteScratch(self.run.agent, key.to_owned())).await
+        scratch_written(self.scratch.delete(self.run.holder(), self.run.agent, key, self.clock.now()).await?)
     }
 }
 
@@ -264,7 +269,7 @@ impl Journal for TruthPorts {
 
     async fn append(&self, entries: Vec<JournalEntry>) -> Result<(), PortError> {
         let mut change = Change::new();
-        change.guard(self.run.guard());
+        change.guard(self.run.holder().guard());
         change.write(Write::AppendJournal { task: self.run.task, epoch: self.run.epoch, entries });
         match self.truth.commit(change).await? {
             Committed::Applied => Ok(()),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testkit::{House, bundled, campaign_of};
 use chimera_core::clock::Timestamp;
+use chimera_core::ports::TruthScratch;
 use chimera_core::task::Lease;
 use chimera_index::LexicalMemory;
 use serde_json::json;
@@ -19,7 +20,8 @@ async fn ports() -> (House, TruthPorts) {
         path: String::new(),
     };
     let truth: Arc<dyn Truth> = Arc::new(house.store.clone());
-    let ports = TruthPorts { run, truth, memory: Arc::new(LexicalMemory::new()), clock: house.clock.clone() };
+    let scratch = Arc::new(TruthScratch::new(truth.clone()));
+    let ports = TruthPorts { run, truth, memory: Arc::new(LexicalMemory::new()), scratch, clock: house.clock.clone() };
     (house, ports)
 }
 
