@@ -129,6 +129,7 @@ impl FallbackQueue {
     }
 
     /// Hears of every switch from now on. It is told after the switch: what is put on the queue then is put on the new one.
+    /// Who hears that it was too slow ([`broadcast::error::RecvError::Lagged`]) has missed a switch, and acts as on one.
     pub fn watch(&self) -> broadcast::Receiver<QueueSwitch> {
         self.shared.switches.subscribe()
     }
@@ -200,7 +201,11 @@ impl Shared {
     /// Called under the machine's lock, so that switches are told in their order.
     fn tell(&self, switch: Option<Switch>) {
         let Some(Switch { from, to, why }) = switch else { return };
-        tracing::warn!(%from, %to, %why, "another queue is used");
+        if to > from {
+            tracing::warn!(%from, %to, %why, "another queue is used");
+        } else {
+            tracing::info!(%from, %to, %why, "a better queue is used again");
+        }
         self.switched.fetch_add(1, Ordering::Relaxed);
         // Nobody watching is no error.
         let _ = self.switches.send(QueueSwitch { from, to, why, at: self.clock.now() });

@@ -28,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How Redis is reached.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisOptions {
-    /// `redis://user:password@host:port/number`, or `rediss://…` with TLS. It holds a secret.
+    /// `redis://user:password@host:port/number`, or `rediss://…` with TLS: one server, or an address that leads to the one
+    /// that is used now; not a cluster. It holds a secret.
     pub url: String,
     /// Put before every key and channel, for several installations on one server; usually empty.
     pub prefix: String,

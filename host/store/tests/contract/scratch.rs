@@ -21,7 +21,7 @@ pub struct Setup {
 const LONG: i64 = 100_000;
 
 /// A task that is being run.
-async fn running(truth: &dyn Truth) -> (Task, Holder) {
+pub async fn running(truth: &dyn Truth) -> (Task, Holder) {
     let (spec, mut task) = task();
     let lease = Lease { id: LeaseId::new(&SystemIds), worker: AgentId::new(&SystemIds), until: Timestamp::MAX };
     let holder = Holder { task: task.id, lease: lease.id, attempt: 1 };

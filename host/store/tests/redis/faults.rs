@@ -1,12 +1,11 @@
 //! Servers that are killed, hang, refuse, or are something else. Each test starts its own.
 
-use crate::contract::fixtures::at;
 use crate::notices;
 use chimera_core::change::OutboxTopic;
 use chimera_core::clock::{Clock as _, SystemClock, Timestamp};
 use chimera_core::ids::*;
 use chimera_core::ports::listen::Heard;
-use chimera_core::ports::{Notice, PortErrorKind, Queue};
+use chimera_core::ports::{Notice, PortError, PortErrorKind, Queue, Queued};
 use chimera_store::{
     FallbackQueue, FallbackQueues, FallbackTerms, MemoryQueue, QueueRole, Redis, RedisNotices, RedisOptions,
     RedisQueue, StoreError, StoreErrorKind, SwitchReason,
@@ -119,7 +118,7 @@ impl Drop for Server {
     }
 }
 
-async fn push(queue: &dyn Queue, task: TaskId) -> Result<(), chimera_core::ports::PortError> {
+async fn push(queue: &dyn Queue, task: TaskId) -> Result<(), PortError> {
     queue.push(SHARD, &[(task, 5)], SystemClock.now()).await
 }
 
@@ -384,6 +383,74 @@ async fn callers_faults_and_foreign_receipts_switch_nothing() {
     assert_eq!((queue.stats().in_use, queue.stats().switches), (QueueRole::Primary, 0));
 }
 
+/// A queue in memory that answers late, or never.
+struct Late {
+    queue: MemoryQueue,
+    by: Mutex<Duration>,
+}
+
+impl Late {
+    async fn wait(&self) {
+        let by = *self.by.lock().unwrap();
+        tokio::time::sleep(by).await;
+    }
+}
+
+#[async_trait::async_trait]
+impl Queue for Late {
+    async fn push(&self, planner: &str, tasks: &[(TaskId, u8)], now: Timestamp) -> Result<(), PortError> {
+        self.wait().await;
+        self.queue.push(planner, tasks, now).await
+    }
+
+    async fn claim(
+        &self,
+        planner: &str,
+        limit: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Queued>, PortError> {
+        self.wait().await;
+        self.queue.claim(planner, limit, now, until).await
+    }
+
+    async fn ack(&self, planner: &str, receipt: &str) -> Result<(), PortError> {
+        self.wait().await;
+        self.queue.ack(planner, receipt).await
+    }
+
+    async fn release_claims(&self) -> Result<(), PortError> {
+        self.wait().await;
+        self.queue.release_claims().await
+    }
+
+    async fn len(&self, planner: &str) -> Result<u64, PortError> {
+        self.wait().await;
+        self.queue.len(planner).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_late_is_left_and_one_that_never_answers_at_once() {
+    let late = Arc::new(Late { queue: MemoryQueue::new(), by: Mutex::new(Duration::from_millis(150)) });
+    let queue = fallback(late.clone(), None);
+    let mut switches = queue.watch();
+    for _ in 0..3 {
+        assert_eq!(queue.stats().in_use, QueueRole::Primary);
+        push(&queue, task()).await.unwrap();
+    }
+    assert_eq!(switches.recv().await.unwrap().why, SwitchReason::Slow(3));
+    *late.by.lock().unwrap() = Duration::ZERO;
+    assert_eq!(switches.recv().await.unwrap().to, QueueRole::Primary);
+    *late.by.lock().unwrap() = Duration::from_secs(3600);
+    let started = Instant::now();
+    push(&queue, task()).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let switch = switches.recv().await.unwrap();
+    assert!(matches!(&switch.why, SwitchReason::Failed(what) if what.contains("does not answer")), "{switch:?}");
+    assert_eq!(queue.stats().queues[0].slow, 4);
+}
+
 /// What the truth knows of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -479,22 +546,32 @@ async fn whatever_happens_to_redis_each_task_is_done_once() {
     }
 
     let mut made = BTreeSet::new();
-    for round in 0..60 {
-        for _ in 0..10 {
-            let id = task();
-            made.insert(id);
-            truth.tasks.lock().unwrap().insert(id, (0, State::Queued));
-            queue.push(SHARD, &[(id, 5)], at(0)).await.unwrap();
+    let mut work_while = async |goes_on: &mut dyn FnMut(u32) -> bool| {
+        let started = Instant::now();
+        for round in 0.. {
+            if !goes_on(round) {
+                return;
+            }
+            assert!(started.elapsed() < LONG, "{:?}", queue.stats());
+            for _ in 0..5 {
+                let id = task();
+                made.insert(id);
+                truth.tasks.lock().unwrap().insert(id, (0, State::Queued));
+                push(&queue, id).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        match round {
-            10 => server.kill(),
-            20 => server.come_back(),
-            30 => server.hang(),
-            40 => server.go_on(),
-            _ => {}
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    let uses = |role| queue.stats().in_use == role;
+    work_while(&mut |round| round < 10).await;
+    server.kill();
+    work_while(&mut |round| round < 10 || !uses(QueueRole::Last)).await;
+    server.come_back();
+    work_while(&mut |round| round < 10 || !uses(QueueRole::Primary)).await;
+    server.hang();
+    work_while(&mut |round| round < 10 || !uses(QueueRole::Last)).await;
+    server.go_on();
+    work_while(&mut |round| round < 10 || !uses(QueueRole::Primary)).await;
     // A hint may be lost with a server that comes back; the swarm fills the queue now and then for that.
     let filled = Instant::now();
     while !truth.are_done() {
@@ -504,7 +581,6 @@ async fn whatever_happens_to_redis_each_task_is_done_once() {
             let _ = queue.push(SHARD, &truth.queued(), SystemClock.now()).await;
         }
     }
-    eventually("the primary is back", async || queue.stats().in_use == QueueRole::Primary).await;
     stop.cancel();
     for task in running {
         task.await.unwrap();

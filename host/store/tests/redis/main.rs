@@ -7,6 +7,7 @@
 #[path = "../contract/mod.rs"]
 mod contract;
 mod faults;
+mod latency;
 mod leases;
 mod notices;
 mod own;

@@ -1,7 +1,6 @@
 -- Takes tasks, highest priority first, and of each priority those whose claim is over before new ones. Returns their
 -- receipts: "priority.entry.deliveries.task".
--- KEYS: where the last search for claims that are over stopped (priority -> entry), the index, the streams of
--- priorities 0 to 9.
+-- KEYS: where the last search for claims that are over stopped (priority -> entry), the streams of priorities 0 to 9.
 -- ARGV: the most tasks, the idle time that a claim begins with, the idle time at which it is over, the consumer.
 --
 -- The server counts how long an entry has been idle, and is told at the claim that it has been idle for some time already:
@@ -22,7 +21,7 @@ end
 
 local cursors = redis.call('HMGET', KEYS[1], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 for priority = 9, 0, -1 do
-  local stream = KEYS[3 + priority]
+  local stream = KEYS[2 + priority]
   if left > 0 and redis.call('XLEN', stream) > 0 then
     local claimed = {}
 

@@ -148,8 +148,8 @@ impl Queue for RedisQueue {
         let shard = self.shard(planner_id);
         let lasts = visible_again.since(now).min(LONGEST);
         let mut calls = Pipeline::new();
-        let call = calls.cmd("EVALSHA").arg(self.scripts.claim.get_hash()).arg(2 + PRIORITIES);
-        call.arg(shard.cursors()).arg(shard.index()).arg(shard.streams());
+        let call = calls.cmd("EVALSHA").arg(self.scripts.claim.get_hash()).arg(1 + PRIORITIES);
+        call.arg(shard.cursors()).arg(shard.streams());
         call.arg(limit.min(MOST_CLAIMED)).arg(millis(LONGEST - lasts)).arg(millis(LONGEST)).arg(CONSUMER);
         let (receipts,): (Vec<String>,) = self.redis.calls(&self.scripts.claim, &calls).await?;
         receipts.into_iter().map(|receipt| Ok(Queued { task: Receipt::read(&receipt)?.task, receipt })).collect()
