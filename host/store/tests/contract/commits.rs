@@ -237,7 +237,7 @@ pub async fn listeners_hear_what_was_committed(store: Arc<dyn Truth>) {
 
     let Heard::Notice(Notice::Audited(event)) = listener.next().await else { panic!("expected the event first") };
     assert_eq!(event.draft.action, "task.created");
-    assert_eq!(store.audit(None, 0, 10).await.unwrap(), [*event]);
+    assert_eq!(store.audit(None, 0, 10).await.unwrap(), [audit::AuditEvent::clone(&event)]);
     assert_eq!(listener.next().await, Heard::Notice(Notice::Outbox(OutboxTopic::Judge)));
     store.tell(progress.clone());
     assert_eq!(listener.next().await, Heard::Notice(progress));

@@ -10,6 +10,7 @@ use chimera_core::ports::Notice;
 use chimera_core::ports::listen::{self, Heard};
 use chimera_store::{Redis, RedisNotices, RedisOptions};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PLAN: Notice = Notice::Outbox(OutboxTopic::Plan);
@@ -62,7 +63,7 @@ async fn of_a_notice_that_is_too_large_the_others_hear_that_they_missed_one() {
     let mut at_b = b.listen();
     let event = |text: String| {
         let draft = AuditDraft { detail: json!({ "text": text }), ..draft(None, "test.happened") };
-        Notice::Audited(Box::new(link(1, Digest::of(b""), draft)))
+        Notice::Audited(Arc::new(link(1, Digest::of(b""), draft)))
     };
     a.publish(event("x".repeat(70_000)));
     assert_eq!(next(&mut at_b).await, Heard::Missed);
