@@ -3,6 +3,7 @@
 //! `CHIMERA_TEST_POSTGRES` says where the server is; `cargo xtask test` starts one and sets it. Each fleet has a schema of
 //! its own. Called by the tests of several processes.
 
+use crate::campaign::{GOAL, inputs, list, text};
 use crate::{PATIENCE, Server, binary};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -201,6 +202,47 @@ impl Fleet {
             futures::future::try_join_all(giving).await?;
         }
         Ok(ids)
+    }
+
+    /// Begins a campaign whose last step publishes; its id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn begin_campaign(&mut self, api: &str) -> Result<String> {
+        let body = json!({ "title": "fleet", "goal": GOAL, "inputs": inputs() });
+        let made = self.process(api).post("/api/v1/campaigns", &body).await?;
+        Ok(text(made.get("id").unwrap_or(&made["campaign"]["id"])))
+    }
+
+    /// Answers yes to everything that a campaign asks just now.
+    ///
+    /// # Errors
+    /// When an answer is refused.
+    pub async fn answer(&mut self, api: &str, campaign: &str) -> Result<()> {
+        let open = self.process(api).get(&format!("/api/v1/approvals?state=open&campaign={campaign}")).await?;
+        for approval in list(&open) {
+            let path = format!("/api/v1/approvals/{}/decide", text(&approval["id"]));
+            self.process(api).post(&path, &json!({ "decision": "approve" })).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers yes to everything until the campaign is completed.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not in time.
+    pub async fn finish_campaign(&mut self, api: &str, campaign: &str) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            self.answer(api, campaign).await?;
+            let view = self.process(api).get(&format!("/api/v1/campaigns/{campaign}")).await?;
+            match text(&view["campaign"]["state"]).as_str() {
+                "completed" => return Ok(()),
+                ended @ ("rejected" | "failed" | "cancelled") => bail!("the campaign is {ended}: {view:#}"),
+                _ => ensure!(started.elapsed() < PATIENCE, "it does not end:\n{}", self.describe().await?),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until every task of the database has ended; how many ended approved.

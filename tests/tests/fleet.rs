@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
 use anyhow::{Result, ensure};
-use chimera_tests::campaign::{GOAL, inputs, list, text};
+use chimera_tests::campaign::{list, text};
 use chimera_tests::fleet::Fleet;
 use chimera_tests::guest;
 use serde_json::{Value, json};
@@ -23,23 +23,8 @@ async fn start() -> Result<Fleet> {
 async fn a_campaign_goes_through_five_processes() -> Result<()> {
     let mut fleet = start().await?;
     fleet.process("api").install_bundled().await?;
-    let body = json!({ "title": "fleet", "goal": GOAL, "inputs": inputs() });
-    let made = fleet.process("api").post("/api/v1/campaigns", &body).await?;
-    let id = text(made.get("id").unwrap_or(&made["campaign"]["id"]));
-    let started = std::time::Instant::now();
-    loop {
-        ensure!(started.elapsed() < chimera_tests::PATIENCE, "{}", fleet.process("worker-a").log_tail());
-        let open = fleet.process("api").get(&format!("/api/v1/approvals?state=open&campaign={id}")).await?;
-        for approval in list(&open) {
-            let path = format!("/api/v1/approvals/{}/decide", text(&approval["id"]));
-            fleet.process("api").post(&path, &json!({ "decision": "approve" })).await?;
-        }
-        let view = fleet.process("api").get(&format!("/api/v1/campaigns/{id}")).await?;
-        if view["campaign"]["state"] == "completed" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let campaign = fleet.begin_campaign("api").await?;
+    fleet.finish_campaign("api", &campaign).await?;
     fleet.check("api").await?;
     ensure!(chimera_mcp::social::read_posts(&fleet.posts_file())?.len() == 1, "one post");
     let agents = list(&fleet.process("api").get("/api/v1/agents").await?);
