@@ -78,8 +78,8 @@ impl Shard {
         format!("{}#tasks", self.base)
     }
 
-    fn cursors(&self) -> String {
-        format!("{}#cursors", self.base)
+    fn searched(&self) -> String {
+        format!("{}#searched", self.base)
     }
 }
 
@@ -104,11 +104,11 @@ impl RedisQueue {
         format!("{}task_queues", self.redis.prefix())
     }
 
-    async fn release_stream(&self, stream: &str) -> PortResult<()> {
+    async fn release_stream(&self, stream: &str, searched: &str) -> PortResult<()> {
         let mut from = "-".to_owned();
         while !from.is_empty() {
             let mut calls = Pipeline::new();
-            let call = calls.cmd("EVALSHA").arg(self.scripts.release.get_hash()).arg(1).arg(stream);
+            let call = calls.cmd("EVALSHA").arg(self.scripts.release.get_hash()).arg(2).arg(stream).arg(searched);
             call.arg(&from).arg(millis(LONGEST)).arg(CONSUMER).arg(RELEASE_AT_ONCE);
             (from,) = self.redis.calls(&self.scripts.release, &calls).await?;
         }
@@ -149,7 +149,7 @@ impl Queue for RedisQueue {
         let lasts = visible_again.since(now).min(LONGEST);
         let mut calls = Pipeline::new();
         let call = calls.cmd("EVALSHA").arg(self.scripts.claim.get_hash()).arg(1 + PRIORITIES);
-        call.arg(shard.cursors()).arg(shard.streams());
+        call.arg(shard.searched()).arg(shard.streams());
         call.arg(limit.min(MOST_CLAIMED)).arg(millis(LONGEST - lasts)).arg(millis(LONGEST)).arg(CONSUMER);
         let (receipts,): (Vec<String>,) = self.redis.calls(&self.scripts.claim, &calls).await?;
         receipts.into_iter().map(|receipt| Ok(Queued { task: Receipt::read(&receipt)?.task, receipt })).collect()
@@ -170,8 +170,9 @@ impl Queue for RedisQueue {
     async fn release_claims(&self) -> Result<(), PortError> {
         let planners: Vec<String> = self.redis.command(::redis::cmd("SMEMBERS").arg(self.shards())).await?;
         for planner_id in planners {
-            for stream in self.shard(&planner_id).streams() {
-                self.release_stream(&stream).await?;
+            let shard = self.shard(&planner_id);
+            for stream in shard.streams() {
+                self.release_stream(&stream, &shard.searched()).await?;
             }
         }
         Ok(())
