@@ -95,7 +95,10 @@ pub(crate) fn write_text(text: &str, out: &mut String) {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        // Written so often that it is worth no allocation.
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        hex::encode_to_slice(self.0, &mut text[7..]).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -158,12 +158,28 @@ pub trait Truth: Send + Sync {
     async fn campaigns(&self, states: &[CampaignState]) -> Result<Vec<Campaign>, PortError>;
     /// One task.
     async fn task(&self, id: TaskId) -> Result<Option<Task>, PortError>;
+    /// Tasks by their ids, in that order; one that many are read with costs little.
+    async fn tasks_by_ids(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, PortError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.push(self.task(*id).await?);
+        }
+        Ok(found)
+    }
     /// Tasks, newest first.
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, PortError>;
     /// Tasks that wait for a worker (`queued`), oldest first, from `after` (exclusive), at most `limit`.
     async fn queued(&self, after: Option<&WaitingTask>, limit: u32) -> Result<Vec<WaitingTask>, PortError>;
     /// What a task has to do.
     async fn spec(&self, id: SpecId) -> Result<Option<TaskSpec>, PortError>;
+    /// Specifications by their ids, as [`Truth::tasks_by_ids`].
+    async fn specs_by_ids(&self, ids: &[SpecId]) -> Result<Vec<Option<TaskSpec>>, PortError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.push(self.spec(*id).await?);
+        }
+        Ok(found)
+    }
     /// Running tasks whose lease ran out before `now`.
     async fn expired_leases(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, PortError>;
     /// Tasks in `retry_wait` whose time has come.

@@ -282,7 +282,7 @@ impl Scheduler {
 
     pub(crate) async fn spec_of(&self, task: &Task) -> Result<TaskSpec, AgentError> {
         let spec = self.truth().spec(task.spec_id).await?;
-        spec.ok_or_else(|| AgentError::Unavailable(format!("the specification of task {} is missing", task.id)))
+        spec.ok_or_else(|| no_spec(task))
     }
 
     /// Leases the next ready task to an agent; none when there is none. For workers that come in through the API.
@@ -338,19 +338,33 @@ impl Scheduler {
     /// Leases tasks that were claimed from the queue, each to its agent; in their order, none for one that is not ready any
     /// more. Together they cost hardly more than one.
     pub(crate) async fn take_all(&self, wanted: &[(&Queued, AgentId)]) -> Vec<Result<Option<LeasedTask>, AgentError>> {
-        let reads = wanted.iter().map(|(item, _)| self.truth().task(item.task));
-        let read = futures::future::join_all(reads).await;
+        let ids: Vec<TaskId> = wanted.iter().map(|(item, _)| item.task).collect();
+        let read = match self.truth().tasks_by_ids(&ids).await {
+            Ok(read) => read,
+            Err(error) => return wanted.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let ready: Vec<Option<Task>> = read
+            .into_iter()
+            .map(|task| task.filter(|task| matches!(task.state, TaskState::Pending | TaskState::Queued)))
+            .collect();
+        // Never changed once written, so they may be read before it is known who gets the task.
+        let spec_ids: Vec<SpecId> = ready.iter().flatten().map(|task| task.spec_id).collect();
+        let specs = match self.truth().specs_by_ids(&spec_ids).await {
+            Ok(specs) => specs,
+            Err(error) => return wanted.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let mut specs = specs.into_iter();
         let (mut changes, mut prepared) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
-        for ((_, agent), task) in wanted.iter().zip(read) {
+        for ((_, agent), task) in wanted.iter().zip(ready) {
             prepared.push(match task {
-                Err(error) => Err(error.into()),
-                Ok(Some(task)) if matches!(task.state, TaskState::Pending | TaskState::Queued) => {
+                None => Ok(None),
+                Some(task) => {
+                    let spec = specs.next().flatten();
                     self.leasing(&task, *agent).map(|(leased, change)| {
                         changes.push(change);
-                        Some(leased)
+                        Some((leased, spec))
                     })
                 }
-                Ok(_) => Ok(None),
             });
         }
         let mut committed = self.truth().commit_all(changes).await.into_iter();
@@ -362,11 +376,11 @@ impl Scheduler {
                     self.ack(item).await;
                     Ok(None)
                 }
-                Ok(Some(task)) => match committed.next() {
+                Ok(Some((task, spec))) => match committed.next() {
                     Some(Ok(Committed::Applied)) => {
                         self.tell_if_leased(&task);
                         self.ack(item).await;
-                        self.check_leased(task, *agent).await
+                        self.check_leased(task, spec, *agent).await
                     }
                     Some(Ok(Committed::Stale(_))) => self.take_anew(item, *agent).await,
                     Some(Err(error)) => Err(error.into()),
@@ -385,7 +399,8 @@ impl Scheduler {
         match self.apply_with(item.task, TaskEvent::Leased { lease }, &extra, Actor::Worker(agent)).await {
             Ok(task) => {
                 self.ack(item).await;
-                self.check_leased(task, agent).await
+                let spec = self.truth().spec(task.spec_id).await?;
+                self.check_leased(task, spec, agent).await
             }
             // Not acknowledged: it is seen again, and found to be somebody's or nobody's then.
             Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => Ok(None),
@@ -408,13 +423,16 @@ impl Scheduler {
     }
 
     /// A task past its deadline, or without a specification, is not started.
-    async fn check_leased(&self, task: Task, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
-        let late = task.deadline.is_some_and(|deadline| deadline <= self.clock().now());
-        let spec = match self.spec_of(&task).await {
-            Ok(spec) if !late => return Ok(Some(LeasedTask { task, spec })),
-            Ok(spec) => spec,
-            Err(error) => return Err(error),
-        };
+    async fn check_leased(
+        &self,
+        task: Task,
+        spec: Option<TaskSpec>,
+        agent: AgentId,
+    ) -> Result<Option<LeasedTask>, AgentError> {
+        let spec = spec.ok_or_else(|| no_spec(&task))?;
+        if task.deadline.is_none_or(|deadline| deadline > self.clock().now()) {
+            return Ok(Some(LeasedTask { task, spec }));
+        }
         let Some(lease) = &task.lease else { return Ok(None) };
         let failure =
             Failure::new(FailureKind::Permanent, codes::DEADLINE, "its deadline passed before a worker could start it");
@@ -485,6 +503,10 @@ fn check_depth(field: &str, value: Option<&Value>) -> Result<(), AgentError> {
         return Err(AgentError::Invalid(format!("{field} is nested deeper than {MAX_DEPTH}: flatten it")));
     }
     Ok(())
+}
+
+fn no_spec(task: &Task) -> AgentError {
+    AgentError::Unavailable(format!("the specification of task {} is missing", task.id))
 }
 
 enum Made {

@@ -1,9 +1,13 @@
 use super::*;
 use crate::judge::Evaluation;
 use crate::planner::LeasedTask;
+use crate::runner::Turn;
 use crate::testkit::{House, bundled, campaign_of};
 use chimera_core::approval::{Approval, ApprovalKind, HumanDecision};
+use chimera_core::clock::Clock as _;
 use chimera_core::ids::SystemIds;
+use chimera_core::machine::LeaseEnd;
+use chimera_core::ports::Truth as _;
 use serde_json::json;
 
 async fn leased() -> (House, LeasedTask) {
@@ -126,4 +130,62 @@ async fn parked_too_late(decision: HumanDecision) -> TaskState {
 async fn a_run_that_is_parked_for_a_decided_question_is_run_again_or_rejected() {
     assert_eq!(parked_too_late(HumanDecision::Approve).await, TaskState::RetryWait, "nobody would have woken it");
     assert_eq!(parked_too_late(HumanDecision::Reject).await, TaskState::Rejected, "a no is a no");
+}
+
+/// What a local worker reports of a run that returned this, and the events of its task.
+async fn reported_in_one(confidence: f64) -> (Task, Vec<String>, House) {
+    let (house, leased) = leased().await;
+    let lease = leased.task.lease.clone().expect("a lease");
+    let version = house.store.skills(Some(&leased.spec.skill.name)).await.expect("read").remove(0);
+    let outcome = Outcome { output: House::good_output("find-trends"), confidence, evidence: Vec::new() };
+    let failure = Failure::new(FailureKind::Transient, "never", "never told");
+    let executed = Executed {
+        end: RunEnd::Finished(outcome),
+        manifest: Some(version.manifest),
+        ..Executed::failed(failure, leased.spec.skill.clone())
+    };
+    let before = house.clock.now();
+    let done = report_run(&house.scheduler, &leased, &lease, executed).await.expect("reported");
+    assert!(done.updated_at >= before);
+    let events = house.store.audit_of(leased.task.campaign, leased.task.id, 100).await.expect("read");
+    (done, events.into_iter().map(|event| event.draft.action).collect(), house)
+}
+
+#[tokio::test]
+async fn a_local_report_carries_its_verdict_and_leaves_the_judge_nothing() {
+    let (done, events, house) = reported_in_one(0.95).await;
+    assert_eq!((done.state, done.attempt), (TaskState::Approved, 1));
+    assert_eq!(events[events.len() - 3..], ["task.leased", "task.reported", "task.approved"]);
+    assert_eq!(house.judge.turn().await.expect("judges"), Turn::Idle, "no row was written for it");
+    let kept = house.store.task(done.id).await.expect("read").expect("there");
+    assert_eq!(kept, done);
+    assert!(kept.verdict.is_some() && kept.lease.is_none());
+}
+
+#[tokio::test]
+async fn a_local_report_that_a_human_must_look_at_asks_at_once() {
+    let (done, events, house) = reported_in_one(0.5).await;
+    assert_eq!(done.state, TaskState::AwaitingApproval);
+    assert_eq!(events.last().map(String::as_str), Some("task.escalated"));
+    let asked = house.store.approval(done.waiting_on.expect("a question")).await.expect("read").expect("there");
+    assert_eq!((asked.task, asked.state), (Some(done.id), ApprovalState::Open));
+}
+
+#[tokio::test]
+async fn a_local_report_of_a_lost_lease_is_refused_whole() {
+    let (house, leased) = leased().await;
+    let lease = leased.task.lease.clone().expect("a lease");
+    let version = house.store.skills(Some(&leased.spec.skill.name)).await.expect("read").remove(0);
+    let lost = TaskEvent::LeaseExpired { cause: LeaseEnd::HostStopped };
+    let requeued = house.scheduler.apply(leased.task.id, lost, Actor::System).await.expect("taken back");
+    let outcome = Outcome { output: House::good_output("find-trends"), confidence: 0.95, evidence: Vec::new() };
+    let failure = Failure::new(FailureKind::Transient, "never", "never told");
+    let executed = Executed {
+        end: RunEnd::Finished(outcome),
+        manifest: Some(version.manifest),
+        ..Executed::failed(failure, leased.spec.skill.clone())
+    };
+    let refused = report_run(&house.scheduler, &leased, &lease, executed).await.expect_err("fenced off");
+    assert_eq!(refused.kind(), AgentErrorKind::Conflict);
+    assert_eq!(house.store.task(leased.task.id).await.expect("read"), Some(requeued));
 }

@@ -70,8 +70,8 @@ impl PostgresFloor {
     /// [`StoreError`] when the server cannot be reached or does not let it.
     pub async fn open(server: &str) -> Result<Self, StoreError> {
         let name = format!("chimera_bench_{}", Uuid::now_v7().simple());
-        let options = connect_options(server)?;
-        let url = options.clone().database(&name).to_url_lossy().to_string();
+        connect_options(server)?;
+        let url = beside(server, &name);
         let floor = Self { server: server.to_owned(), name, url };
         floor.on_server(&format!("CREATE DATABASE {}", floor.name)).await?;
         Ok(floor)
@@ -162,6 +162,15 @@ impl PostgresFloor {
     }
 }
 
+/// The address of another database on the same server, with the same user and settings.
+fn beside(server: &str, name: &str) -> String {
+    let (place, settings) = server.split_once('?').map_or((server, None), |(place, settings)| (place, Some(settings)));
+    let after_scheme = place.find("://").map_or(0, |at| at + 3);
+    let end = place[after_scheme..].find('/').map_or(place.len(), |at| after_scheme + at);
+    let settings = settings.map(|settings| format!("?{settings}")).unwrap_or_default();
+    format!("{}/{name}{settings}", &place[..end])
+}
+
 async fn write_batch(db: &mut PgConnection, batch: &RawRows, chain: &str, before: i64) -> Result<i64, sqlx::Error> {
     let seqs: Vec<i64> = (before + 1..).take(batch.ids.len()).collect();
     raw_sql("BEGIN").execute(&mut *db).await?;
@@ -199,4 +208,15 @@ async fn write_batch(db: &mut PgConnection, batch: &RawRows, chain: &str, before
     .await?;
     raw_sql("COMMIT").execute(&mut *db).await?;
     Ok(before + batch.ids.len() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_beside_has_the_same_server() {
+        assert_eq!(beside("postgres://u:p@h:1/db?sslmode=disable", "x"), "postgres://u:p@h:1/x?sslmode=disable");
+        assert_eq!(beside("postgres://h", "x"), "postgres://h/x");
+    }
 }

@@ -174,6 +174,10 @@ impl Truth for PostgresStore {
         body.map(|body| noun("tasks", &id.to_string(), &body)).transpose()
     }
 
+    async fn tasks_by_ids(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, PortError> {
+        futures::future::try_join_all(ids.iter().map(|id| self.task(*id))).await
+    }
+
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, PortError> {
         let mut sql = QueryBuilder::<Postgres>::new("SELECT id, body FROM tasks WHERE true");
         if let Some(campaign) = filter.campaign {
@@ -211,6 +215,10 @@ impl Truth for PostgresStore {
         let lookup = self.open_parts().ok_or_else(closed)?.lookups.specs;
         let body = lookup.body(id.as_uuid()).await?;
         body.map(|body| noun("task_specs", &id.to_string(), &body)).transpose()
+    }
+
+    async fn specs_by_ids(&self, ids: &[SpecId]) -> Result<Vec<Option<TaskSpec>>, PortError> {
+        futures::future::try_join_all(ids.iter().map(|id| self.spec(*id))).await
     }
 
     async fn expired_leases(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, PortError> {

@@ -26,25 +26,25 @@ pub struct SqliteFloor {
     /// What the database is made with.
     schema: Vec<String>,
     tasks: Vec<TaskRows>,
+    /// How often each task's row is written after the first time.
+    rewrites: u64,
     columns: Vec<String>,
 }
 
 #[derive(Debug)]
 struct TaskRows {
     task: Vec<Value>,
-    /// How often the task's row was written after the first time.
-    rewrites: u64,
     /// Of each of [`TABLES`].
     others: [Vec<Vec<Value>>; TABLES.len()],
 }
 
 impl SqliteFloor {
     /// Reads the rows of the tasks that were finished last, at most so many, from a store's database file. The store may be
-    /// open.
+    /// open. `rewrites` is how often the platform wrote the row of each after the first time.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read.
-    pub fn read(database: &Path, most: u32) -> Result<Self, StoreError> {
+    pub fn read(database: &Path, most: u32, rewrites: u64) -> Result<Self, StoreError> {
         let read = || {
             let db = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             db.busy_timeout(Duration::from_secs(5))?;
@@ -55,8 +55,7 @@ impl SqliteFloor {
             let columns: Vec<String> = shape.column_names().iter().map(ToString::to_string).collect();
             let newest = format!("SELECT * FROM tasks WHERE status = 'approved' ORDER BY updated_at DESC LIMIT {most}");
             let rows = all(&db, &newest, &[])?;
-            let place = |name: &str| columns.iter().position(|column| column == name).unwrap_or_default();
-            let (id, rev) = (place("id"), place("rev"));
+            let id = columns.iter().position(|column| column == "id").unwrap_or_default();
             let mut tasks = Vec::with_capacity(rows.len());
             for task in rows {
                 let of_task = [task[id].clone()];
@@ -64,12 +63,11 @@ impl SqliteFloor {
                 for (rows, (table, which)) in others.iter_mut().zip(TABLES) {
                     *rows = all(&db, &format!("SELECT * FROM {table} WHERE {which}"), &of_task)?;
                 }
-                let rewrites = if let Value::Integer(rev) = task[rev] { u64::try_from(rev).unwrap_or(0) } else { 0 };
-                tasks.push(TaskRows { task, rewrites, others });
+                tasks.push(TaskRows { task, others });
             }
             // As they were made.
             tasks.reverse();
-            Ok(Self { schema, tasks, columns })
+            Ok(Self { schema, tasks, rewrites, columns })
         };
         read().map_err(|error| StoreError::from_sqlite(database.to_owned(), &error))
     }
@@ -81,7 +79,7 @@ impl SqliteFloor {
 
     /// How many rows are written, counted as often as they are.
     pub fn rows(&self) -> u64 {
-        let of = |task: &TaskRows| 1 + task.rewrites + task.others.iter().map(|rows| rows.len() as u64).sum::<u64>();
+        let of = |task: &TaskRows| 1 + self.rewrites + task.others.iter().map(|rows| rows.len() as u64).sum::<u64>();
         self.tasks.iter().map(of).sum()
     }
 
@@ -140,11 +138,8 @@ impl SqliteFloor {
         let mut put = db.prepare_cached(insert_task)?;
         group.iter().try_for_each(|task| put.execute(params_from_iter(&task.task)).map(drop))?;
         let mut put = db.prepare_cached(update_task)?;
-        let most = group.iter().map(|task| task.rewrites).max().unwrap_or(0);
-        for time in 0..most {
-            for task in group.iter().filter(|task| task.rewrites > time) {
-                put.execute(params_from_iter(&task.task))?;
-            }
+        for _ in 0..self.rewrites {
+            group.iter().try_for_each(|task| put.execute(params_from_iter(&task.task)).map(drop))?;
         }
         (1..TABLES.len()).try_for_each(others)
     }

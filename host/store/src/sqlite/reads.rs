@@ -29,11 +29,38 @@ use chimera_core::task::{Task, TaskSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder, Sqlite, query_as};
+use std::collections::HashMap;
+use std::fmt::Display;
 
 /// Most rows of a list.
 const MAX_LISTED: u32 = 1000;
 
 impl SqliteStore {
+    /// Those that were not written just now are read with one statement, whose one value is a JSON list of ids.
+    async fn by_ids<K: Copy + Display, T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+        sql: &'static str,
+        ids: &[K],
+        recent: impl Fn(K) -> Option<T>,
+    ) -> PortResult<Vec<Option<T>>> {
+        let mut found: Vec<Option<T>> = ids.iter().map(|id| recent(*id)).collect();
+        let missing = ids.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let missing: Vec<String> = missing.map(|(id, _)| id.to_string()).collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let list = serde_json::to_string(&missing).map_err(|error| corrupt(table, "ids", error))?;
+        let rows: Vec<BodyRow> = query_as(sql).bind(list).fetch_all(self.reader()).await.map_err(port_error)?;
+        let bodies: HashMap<String, String> = rows.into_iter().collect();
+        let wanted = found.iter_mut().filter(|found| found.is_none());
+        for (place, id) in wanted.zip(missing) {
+            // The same id twice is read twice.
+            *place = bodies.get(&id).map(|body| noun(table, &id, body)).transpose()?;
+        }
+        Ok(found)
+    }
+
     async fn by_id<T: DeserializeOwned>(
         &self,
         table: &'static str,
@@ -108,6 +135,12 @@ impl Truth for SqliteStore {
         self.by_id("tasks", "SELECT id, body FROM tasks WHERE id = ?", id).await
     }
 
+    async fn tasks_by_ids(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, PortError> {
+        let recent = |id| self.shared.recent.task(id);
+        self.by_ids("tasks", "SELECT id, body FROM tasks WHERE id IN (SELECT value FROM json_each(?))", ids, recent)
+            .await
+    }
+
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, PortError> {
         let mut sql = QueryBuilder::<Sqlite>::new("SELECT id, body FROM tasks WHERE true");
         if let Some(campaign) = filter.campaign {
@@ -144,6 +177,11 @@ impl Truth for SqliteStore {
             return Ok(Some(spec));
         }
         self.by_id("task_specs", "SELECT id, body FROM task_specs WHERE id = ?", id).await
+    }
+
+    async fn specs_by_ids(&self, ids: &[SpecId]) -> Result<Vec<Option<TaskSpec>>, PortError> {
+        let sql = "SELECT id, body FROM task_specs WHERE id IN (SELECT value FROM json_each(?))";
+        self.by_ids("task_specs", sql, ids, |id| self.shared.recent.spec(id)).await
     }
 
     async fn expired_leases(&self, now: Timestamp, limit: u32) -> Result<Vec<Task>, PortError> {

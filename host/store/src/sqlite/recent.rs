@@ -49,7 +49,7 @@ impl Recent {
     }
 
     /// These writes are in the database now.
-    pub(super) fn written(&self, writes: &[Write]) {
+    pub(super) fn written(&self, writes: Vec<Write>) {
         for write in writes {
             match write {
                 Write::PutTask(task) => keep(&self.tasks, task.id, task),
@@ -67,11 +67,11 @@ impl Recent {
     }
 }
 
-fn keep<K: Copy + Eq + Hash, T: Weigh + Clone>(cache: &Cache<K, Arc<T>, ByBytes>, key: K, thing: &T) {
+fn keep<K: Copy + Eq + Hash, T: Weigh>(cache: &Cache<K, Arc<T>, ByBytes>, key: K, thing: T) {
     if thing.bytes() > MOST_BYTES_OF_ONE {
         cache.remove(&key);
     } else {
-        cache.insert(key, Arc::new(thing.clone()));
+        cache.insert(key, Arc::new(thing));
     }
 }
 

@@ -105,6 +105,7 @@ impl Writer {
         let (works, replies): (Vec<Work>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
         match self.transact(&works) {
             Ok(done) => {
+                self.remember(works, &done.answers);
                 for (reply, answer) in replies.into_iter().zip(done.answers) {
                     // A caller that stopped waiting reads the truth again.
                     let _ = reply.send(answer);
@@ -159,18 +160,22 @@ impl Writer {
             None => turn.take(works, Undo::Job)?.unwrap_or_default(),
         };
         self.heads.commit();
-        for (work, answer) in works.iter().zip(&batch.answers) {
+        self.checkpoints.after_commit(db);
+        Ok(batch)
+    }
+
+    /// What was committed is kept as it is: it was made for this and is needed for nothing else.
+    fn remember(&self, works: Vec<Work>, answers: &[PortResult<Answer>]) {
+        for (work, answer) in works.into_iter().zip(answers) {
             match (work, answer) {
                 (Work::Commit(change), Ok(Answer::Committed(Committed::Applied))) => {
                     self.installed.written(&change.writes);
-                    self.recent.written(&change.writes);
+                    self.recent.written(change.writes);
                 }
                 (_, Ok(Answer::Committed(Committed::Stale(guard)))) => self.recent.stale(guard),
                 _ => {}
             }
         }
-        self.checkpoints.after_commit(db);
-        Ok(batch)
     }
 }
 

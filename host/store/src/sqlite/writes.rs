@@ -3,7 +3,7 @@
 //! The one function that writes a noun derives its columns from it, so body and columns cannot disagree. Rows are
 //! inserted or updated in place, never replaced, so references stay. Called by the writer, inside a savepoint.
 
-use super::statement::statement;
+use super::statement::{Bound, statement};
 use crate::rows::{PortResult, body, corrupt, int, name, permanent, readable_again, size, text};
 use chimera_core::approval::Approval;
 use chimera_core::campaign::Campaign;
@@ -160,8 +160,12 @@ fn put_task(db: &Connection, task: &Task) -> PortResult<()> {
     if confidences.into_iter().flatten().any(|confidence| !confidence.is_finite()) {
         return Err(permanent(format!("task {}: a confidence is not a finite number", task.id)));
     }
-    let lease = task.lease.as_ref();
-    statement(
+    let body = body(task)?;
+    // What was changed before is there; only a new one has to be looked for among the others first.
+    if task.rev > 0 && update_task(db, task, &body)? {
+        return Ok(());
+    }
+    let put = statement(
         db,
         upsert!(
             "tasks",
@@ -187,23 +191,39 @@ fn put_task(db: &Connection, task: &Task) -> PortResult<()> {
     .bind(task.spec_id.to_string())
     .bind(task.created_at.as_millis())
     .bind(text(task.campaign))
-    .bind(text(task.step))
-    .bind(task.planner_id.as_str())
-    .bind(text(task.worker_id))
-    .bind(task.state.as_str())
-    .bind(task.confidence())
-    .bind(task.updated_at.as_millis())
-    .bind(task.lineage.to_string())
-    .bind(task.priority)
-    .bind(task.attempt)
-    .bind(task.epoch)
-    .bind(lease.map(|lease| lease.id.to_string()))
-    .bind(lease.map(|lease| lease.until.as_millis()))
-    .bind(task.run_after.map(Timestamp::as_millis))
-    .bind(int(task.rev)?)
-    .bind(body(task)?)
-    .run()
-    .map(drop)
+    .bind(text(task.step));
+    changing_columns(put, task, &body)?.run().map(drop)
+}
+
+/// Changes a task's row; whether there was one.
+fn update_task(db: &Connection, task: &Task, body: &str) -> PortResult<bool> {
+    let update = statement(
+        db,
+        "UPDATE tasks SET planner_id = ?, worker_id = ?, status = ?, confidence = ?, updated_at = ?, lineage_id = ?,
+             priority = ?, attempt = ?, epoch = ?, lease_id = ?, lease_until = ?, run_after = ?, rev = ?, body = ?
+         WHERE id = ?",
+    )?;
+    Ok(changing_columns(update, task, body)?.bind(task.id.to_string()).run()? > 0)
+}
+
+/// The columns that a task does not keep for its life, in the order of both statements.
+fn changing_columns<'c>(statement: Bound<'c>, task: &Task, body: &str) -> PortResult<Bound<'c>> {
+    let lease = task.lease.as_ref();
+    Ok(statement
+        .bind(task.planner_id.as_str())
+        .bind(text(task.worker_id))
+        .bind(task.state.as_str())
+        .bind(task.confidence())
+        .bind(task.updated_at.as_millis())
+        .bind(task.lineage.to_string())
+        .bind(task.priority)
+        .bind(task.attempt)
+        .bind(task.epoch)
+        .bind(lease.map(|lease| lease.id.to_string()))
+        .bind(lease.map(|lease| lease.until.as_millis()))
+        .bind(task.run_after.map(Timestamp::as_millis))
+        .bind(int(task.rev)?)
+        .bind(body))
 }
 
 fn put_outbox(db: &Connection, row: &Outbox) -> PortResult<()> {

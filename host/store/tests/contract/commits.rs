@@ -2,7 +2,7 @@
 
 use super::fixtures::*;
 use chimera_core::approval::ApprovalState;
-use chimera_core::audit;
+use chimera_core::audit::{self, AuditEvent};
 use chimera_core::change::{Change, Committed, Durability, Guard, OutboxTopic, Write};
 use chimera_core::effect::{EffectKey, EffectState};
 use chimera_core::ids::*;
@@ -237,10 +237,33 @@ pub async fn listeners_hear_what_was_committed(store: Arc<dyn Truth>) {
 
     let Heard::Notice(Notice::Audited(event)) = listener.next().await else { panic!("expected the event first") };
     assert_eq!(event.draft.action, "task.created");
-    assert_eq!(store.audit(None, 0, 10).await.unwrap(), [audit::AuditEvent::clone(&event)]);
+    assert_eq!(store.audit(None, 0, 10).await.unwrap(), [AuditEvent::clone(&event)]);
     assert_eq!(listener.next().await, Heard::Notice(Notice::Outbox(OutboxTopic::Judge)));
     store.tell(progress.clone());
     assert_eq!(listener.next().await, Heard::Notice(progress));
+}
+
+pub async fn changes_handed_over_together_are_each_by_themselves(store: Arc<dyn Truth>) {
+    let (first, second) = (task(), task());
+    let once = |(spec, task): &(chimera_core::task::TaskSpec, chimera_core::task::Task)| {
+        let mut change = creation(spec, task);
+        change.guard(Guard::TaskAbsent(task.id));
+        change
+    };
+    let answers = store.commit_all(vec![once(&first), once(&first), once(&second)]).await;
+    let answers: Vec<Committed> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        answers,
+        [Committed::Applied, Committed::Stale(Guard::TaskAbsent(first.1.id)), Committed::Applied],
+        "in their order, and a stale one costs its neighbours nothing"
+    );
+    assert!(store.commit_all(Vec::new()).await.is_empty());
+    let nobody = TaskId::new(&SystemIds);
+    let ids = [second.1.id, nobody, first.1.id, second.1.id];
+    let tasks = [Some(second.1.clone()), None, Some(first.1.clone()), Some(second.1.clone())];
+    assert_eq!(store.tasks_by_ids(&ids).await.unwrap(), tasks);
+    let specs = [SpecId::new(&SystemIds), first.0.id, second.0.id];
+    assert_eq!(store.specs_by_ids(&specs).await.unwrap(), [None, Some(first.0), Some(second.0)]);
 }
 
 pub async fn a_view_is_one_moment(store: Arc<dyn Truth>) {

@@ -31,6 +31,7 @@ macro_rules! truth_contract {
             commits::of_two_changes_from_the_same_revision_one_is_stale,
             commits::writes_are_applied_whatever_their_order,
             commits::listeners_hear_what_was_committed,
+            commits::changes_handed_over_together_are_each_by_themselves,
             commits::a_view_is_one_moment,
             audit::the_events_of_a_task_are_found_among_others,
             audit::chains_hold_after_concurrent_commits_from_fifty_tasks,
