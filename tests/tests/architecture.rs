@@ -60,7 +60,8 @@ fn arrows_point_one_way() {
 
 #[test]
 fn heavy_libraries_have_one_owner() {
-    for package in packages() {
+    // The tests look into the database from outside, as an operator would.
+    for package in packages().into_iter().filter(|package| package.name.as_str() != "chimera-tests") {
         for dependency in package.dependencies.iter().map(|dep| dep.name.as_str()) {
             if let Some((library, owner)) = OWNERS.iter().find(|(library, _)| *library == dependency) {
                 assert_eq!(package.name.as_str(), *owner, "only {owner} may depend on {library}");

@@ -116,14 +116,15 @@ async fn nothing_but_the_public_routes_answers_a_stranger() {
     assert_eq!(
         public,
         [
+            "/healthz",
+            "/readyz",
+            "/metrics",
             "/",
             "/assets/style.css",
             "/assets/app.js",
             "/assets/events.js",
             "/assets/icon.svg",
             "/login",
-            "/healthz",
-            "/readyz",
             "/openapi.json"
         ]
     );
