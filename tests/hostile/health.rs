@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 const MEMORY_SLACK: u64 = 64 << 20;
 /// Most files of compiled skills: a sandbox keeps 64, and few here have more than one memory.
 const MOST_CACHED: usize = 64 * 3;
-/// How long it may take to give back what it took.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to give back what it took: longer than a client keeps a connection that it does not use.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// It has given back what it gives back when its memory did not fall for so long.
 const QUIET: Duration = Duration::from_secs(5);
 /// A fall of memory that counts, in bytes.

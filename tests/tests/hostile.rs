@@ -283,10 +283,6 @@ async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
         let ends: Vec<(&str, Result<String>)> = futures::stream::iter(&chosen)
             .map(|attack| async {
                 let end = carry_out(&server, attack).await;
-                match &end {
-                    Ok(told) => println!("{:<28} {told}", attack.name),
-                    Err(problem) => println!("{:<28} NOT CONTAINED: {problem:#}", attack.name),
-                }
                 (attack.name, end)
             })
             .buffer_unordered(AT_ONCE)
@@ -296,11 +292,22 @@ async fn every_attack_is_contained_while_others_are_served() -> Result<()> {
         ends
     };
     let (ends, served) = tokio::join!(attacking, behave(&server, &over));
-    let served = served?;
-    let (after, is_back) = Health::settle(server.pid(), &before).await?;
+    let settled = Health::settle(server.pid(), &before).await;
+    // What went wrong comes first: a report may be cut short.
+    for (name, end) in &ends {
+        if let Err(problem) = end {
+            println!("{name:<28} NOT CONTAINED: {problem:#}");
+        }
+    }
     println!(
-        "{number} attacks, {served} tasks of the well-behaved skill meanwhile, all well; {before:?}, then {after:?}"
+        "{number} attacks; tasks of the well-behaved skill meanwhile: {served:?}; held before: {before:?}; after: {settled:?}"
     );
+    for (name, end) in &ends {
+        if let Ok(told) = end {
+            println!("{name:<28} {told}");
+        }
+    }
+    let (served, (after, is_back)) = (served?, settled?);
     let failed: Vec<&str> = ends.iter().filter(|(_, end)| end.is_err()).map(|(name, _)| *name).collect();
     ensure!(failed.is_empty(), "not contained as expected: {failed:?}");
     ensure!(served > 0, "nobody was served meanwhile");
