@@ -81,6 +81,10 @@ pub fn ensure_services(consent: Consent) -> Result<()> {
     if !on_path(services::REDIS) {
         packages.push("redis-server");
     }
+    // Builds Weaviate. One that is too old fetches the one that is asked for.
+    if !on_path(services::GO) {
+        packages.push("golang-go");
+    }
     if packages.is_empty() { Ok(()) } else { apt_install(&packages, consent) }
 }
 

@@ -1,4 +1,4 @@
-//! The servers that the tests need, private to this checkout: PostgreSQL and Redis.
+//! The servers that the tests need, private to this checkout: PostgreSQL, Redis and Weaviate.
 //!
 //! `services up` starts them on free ports of the loopback with passwords of their own and writes down where they are;
 //! `services down` stops them and throws their data away. `test` starts what is not running, and stops what it has started.
@@ -6,6 +6,7 @@
 
 mod postgres;
 mod redis;
+mod weaviate;
 
 use crate::prerequisites::{self, Consent};
 use crate::run::{output, target_dir};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use postgres::bin as postgres_bin;
 pub use redis::PROGRAM as REDIS;
+pub use weaviate::GO;
 
 /// How long a server may take to answer after it was started.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -48,15 +50,17 @@ struct Server {
 enum Kind {
     Postgres,
     Redis,
+    Weaviate,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
+    const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Weaviate];
 
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
+            Self::Weaviate => "Weaviate",
         }
     }
 
@@ -65,6 +69,7 @@ impl Kind {
         match self {
             Self::Postgres => "CHIMERA_TEST_POSTGRES",
             Self::Redis => "CHIMERA_TEST_REDIS",
+            Self::Weaviate => "CHIMERA_TEST_WEAVIATE",
         }
     }
 
@@ -72,6 +77,7 @@ impl Kind {
         match self {
             Self::Postgres => postgres::url(port, password),
             Self::Redis => redis::url(port, password),
+            Self::Weaviate => weaviate::url(port, password),
         }
     }
 
@@ -79,6 +85,7 @@ impl Kind {
         match self {
             Self::Postgres => postgres::start(place),
             Self::Redis => redis::start(place),
+            Self::Weaviate => weaviate::start(place),
         }
     }
 
@@ -87,6 +94,7 @@ impl Kind {
         match self {
             Self::Postgres => postgres::stop(folder),
             Self::Redis => redis::stop(folder),
+            Self::Weaviate => weaviate::stop(folder),
         }
     }
 }
@@ -198,19 +206,25 @@ pub fn down() -> Result<()> {
 fn stop_by_pid(pid_file: &Path) -> Result<()> {
     let Ok(text) = fs::read_to_string(pid_file) else { return Ok(()) };
     let pid: u32 = text.lines().next().unwrap_or_default().trim().parse().context("its process id is unreadable")?;
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    if !process.exists() {
+    if !is_running(pid) {
         return Ok(());
     }
     output(Command::new("kill").arg(pid.to_string()))?;
     let started = Instant::now();
-    while process.exists() {
+    while is_running(pid) {
         if started.elapsed() > STARTS_WITHIN {
             bail!("process {pid} does not end");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// One that has ended and was not waited for (a child of ours) does not run any more.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The name before the state is in brackets and may hold anything.
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
 fn answers(port: u16) -> bool {
