@@ -1,10 +1,12 @@
 //! The search itself: documents in, ranked documents out.
 //!
 //! Words score by BM25F with a field's own weight, and a query's word counts once however many of its synonyms are
-//! there; likeness is the cosine of two embeddings. Both are brought to 0..1 and blended. Pure values, no locks, no
-//! I/O. Owned by [`crate::LexicalIndex`] and [`crate::LexicalMemory`].
+//! there; likeness is the cosine of two embeddings. Both are brought to 0..1 and blended. First everything that a query's
+//! features lead to is scored roughly, then the best are scored exactly: so a search takes milliseconds among a hundred
+//! thousand documents. Pure values, no locks, no I/O. Owned by [`crate::LexicalIndex`] and [`crate::LexicalMemory`].
 
-use crate::embed::{Embedding, hash64};
+use crate::dense::Dense;
+use crate::embed::{Embedding, Vector, hash64};
 use crate::synonyms::{concepts_of, phrases_in};
 use crate::words::words;
 use std::collections::{HashMap, VecDeque};
@@ -23,6 +25,44 @@ const MAX_QUERY_WORDS: usize = 64;
 /// In a large corpus a feature that this share of it has is not looked at.
 const TOO_COMMON: f32 = 0.2;
 const LARGE: usize = 1000;
+/// Most entries of the n-grams' lists that a search walks along, rarest n-grams first; what it leaves out counts only for
+/// the documents that are scored exactly.
+const GRAM_BUDGET: usize = 150_000;
+/// Most entries of the words' lists, likewise.
+const WORD_BUDGET: usize = 1_000_000;
+/// Documents that are scored exactly, for each that is wanted and at least.
+const CANDIDATES_EACH: usize = 4;
+const CANDIDATES_LEAST: usize = 100;
+/// The norms are computed again when this share of a corpus has changed, a large one's later: it takes longer there.
+const DRIFT: usize = 20;
+const DRIFT_WHEN_LARGE: usize = 3;
+const LARGE_DRIFT: usize = 10_000;
+
+/// How words and likeness make one score.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blend {
+    /// The share of the likeness, 0 to 1.
+    pub(crate) share: f64,
+    /// The cosine that counts as no likeness.
+    pub(crate) unrelated: f32,
+}
+
+impl Blend {
+    /// As an embedder wants it.
+    pub(crate) fn of(embedder: &dyn crate::embed::Embedder) -> Self {
+        Self { share: embedder.share().clamp(0.0, 1.0), unrelated: embedder.unrelated().clamp(0.0, 0.99) }
+    }
+
+    /// A cosine as a likeness, 0 to 1.
+    pub(crate) fn likeness(self, cosine: f32) -> f32 {
+        ((cosine - self.unrelated) / (1.0 - self.unrelated)).clamp(0.0, 1.0)
+    }
+
+    /// The score, 0 to 1.
+    pub(crate) fn score(self, words: f32, likeness: f32) -> f64 {
+        ((1.0 - self.share) * f64::from(words) + self.share * f64::from(likeness)).clamp(0.0, 1.0)
+    }
+}
 
 /// A piece of a document.
 #[derive(Debug, Clone)]
@@ -53,8 +93,8 @@ pub(crate) struct Hit {
 struct Doc {
     /// Features by hash, ascending, each with its weighted number of occurrences.
     features: Vec<(u64, f32)>,
-    embedding: Option<Embedding>,
-    norm: f32,
+    /// Its n-grams, if it was embedded that way.
+    grams: Vec<(u32, f32)>,
 }
 
 /// Documents, their words and their embeddings.
@@ -65,6 +105,9 @@ pub(crate) struct Corpus {
     live: usize,
     words: HashMap<u64, Postings>,
     grams: HashMap<u32, Postings>,
+    /// Lengths of the documents' n-grams' vectors; 0 for those that have none.
+    norms: Vec<f32>,
+    dense: Dense,
     /// Changes since the norms were last computed with the rarities of that moment.
     drift: usize,
 }
@@ -89,20 +132,28 @@ impl Corpus {
         let features = features_of(fields);
         let id = self.free.pop().unwrap_or_else(|| {
             self.docs.push(None);
+            self.norms.push(0.0);
             DocId::try_from(self.docs.len() - 1).unwrap_or(DocId::MAX)
         });
         self.live += 1;
         for (feature, count) in &features {
             self.words.entry(*feature).or_default().push_back((id, *count));
         }
-        if let Some(Embedding::Sparse(grams)) = &embedding {
-            for (gram, weight) in grams {
-                self.grams.entry(*gram).or_default().push_back((id, *weight));
+        let grams = match embedding {
+            Some(Embedding::Sparse(grams)) => grams,
+            Some(Embedding::Dense(vector)) => {
+                self.dense.put(id, &vector);
+                Vec::new()
             }
+            None => Vec::new(),
+        };
+        for (gram, weight) in &grams {
+            self.grams.entry(*gram).or_default().push_back((id, *weight));
         }
-        let norm = embedding.as_ref().map_or(0.0, |embedding| self.norm_of(embedding));
-        if let Some(place) = self.docs.get_mut(id as usize) {
-            *place = Some(Doc { features, embedding, norm });
+        let norm = self.norm_of(&grams);
+        if let (Some(place), Some(place_of_norm)) = (self.docs.get_mut(id as usize), self.norms.get_mut(id as usize)) {
+            *place = Some(Doc { features, grams });
+            *place_of_norm = norm;
         }
         self.settle();
         id
@@ -116,11 +167,10 @@ impl Corpus {
         for (feature, _) in &doc.features {
             drop_posting(&mut self.words, feature, id);
         }
-        if let Some(Embedding::Sparse(grams)) = &doc.embedding {
-            for (gram, _) in grams {
-                drop_posting(&mut self.grams, gram, id);
-            }
+        for (gram, _) in &doc.grams {
+            drop_posting(&mut self.grams, gram, id);
         }
+        self.dense.remove(id);
         self.settle();
     }
 
@@ -139,85 +189,119 @@ impl Corpus {
         self.rarity(self.grams.get(&gram).map_or(0, Postings::len))
     }
 
-    fn norm_of(&self, embedding: &Embedding) -> f32 {
-        match embedding {
-            Embedding::Sparse(grams) => {
-                grams.iter().map(|(gram, weight)| (weight * self.rarity_of_gram(*gram)).powi(2)).sum::<f32>().sqrt()
-            }
-            Embedding::Dense(values) => values.iter().map(|value| value * value).sum::<f32>().sqrt(),
-        }
+    fn norm_of(&self, grams: &[(u32, f32)]) -> f32 {
+        grams.iter().map(|(gram, weight)| (weight * self.rarity_of_gram(*gram)).powi(2)).sum::<f32>().sqrt()
     }
 
-    /// Rarities move with every document, norms with them: computed again when a twentieth of the corpus has changed.
+    /// Rarities move with every document, and norms with them.
     fn settle(&mut self) {
         self.drift += 1;
-        if self.drift * 20 < self.live {
+        if self.drift * if self.live > LARGE_DRIFT { DRIFT_WHEN_LARGE } else { DRIFT } < self.live {
             return;
         }
         self.drift = 0;
-        let norms: Vec<f32> = self
-            .docs
-            .iter()
-            .map(|doc| doc.as_ref().and_then(|doc| doc.embedding.as_ref()).map_or(0.0, |e| self.norm_of(e)))
-            .collect();
-        for (doc, norm) in self.docs.iter_mut().zip(norms) {
-            if let Some(doc) = doc {
-                doc.norm = norm;
-            }
-        }
+        let norms = self.docs.iter().map(|doc| doc.as_ref().map_or(0.0, |doc| self.norm_of(&doc.grams))).collect();
+        self.norms = norms;
     }
 
     /// The documents nearest to a query, best first; those that share nothing with it are left out.
-    pub(crate) fn search(&self, query: &str, embedding: Option<&Embedding>, share: f64, limit: usize) -> Vec<Hit> {
+    pub(crate) fn search(&self, query: &str, embedding: Option<&Embedding>, blend: Blend, limit: usize) -> Vec<Hit> {
+        let limit = limit.min(crate::MAX_HITS);
         let query = query_words(query);
-        let by_words = self.score_words(&query);
-        let by_likeness = embedding.map_or_else(Vec::new, |embedding| self.score_likeness(embedding));
-        // Without an embedding nothing may be taken off for the likeness that is missing.
-        let share = if by_likeness.is_empty() { 0.0 } else { share.clamp(0.0, 1.0) };
-        let mut hits: Vec<(DocId, f64)> = (0..self.docs.len())
-            .filter_map(|at| {
-                self.docs[at].as_ref()?;
-                let at_or_zero = |scores: &[f32]| f64::from(scores.get(at).copied().unwrap_or(0.0));
-                let score = (1.0 - share) * at_or_zero(&by_words) + share * at_or_zero(&by_likeness);
-                (score > 0.0).then_some((at as DocId, score.min(1.0)))
-            })
-            .collect();
-        hits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        hits.truncate(limit.min(crate::MAX_HITS));
+        let mut by_words = self.score_words(&query);
+        let candidates = (CANDIDATES_EACH * limit).max(CANDIDATES_LEAST);
+        let scored = match embedding {
+            Some(Embedding::Sparse(grams)) if self.norm_of(grams) > 0.0 => {
+                self.blend_with_grams(&mut by_words, grams, blend, candidates)
+            }
+            Some(Embedding::Dense(vector)) if self.dense.is_of_this_model(vector) => {
+                self.blend_with_vectors(&by_words, vector, blend, candidates)
+            }
+            // Without an embedding nothing may be taken off for the likeness that is missing.
+            _ => by_words.best(candidates).into_iter().map(|(doc, score)| (doc, f64::from(score))).collect(),
+        };
+        let mut hits: Vec<(DocId, f64)> = scored.into_iter().filter(|(_, score)| *score > 0.0).collect();
+        hits.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        hits.dedup_by_key(|(doc, _)| *doc);
+        hits.truncate(limit);
         hits.into_iter().map(|(doc, score)| Hit { doc, score, matched: self.matched(doc, &query) }).collect()
     }
 
-    fn score_words(&self, query: &[QueryWord]) -> Vec<f32> {
-        let mut scores = vec![0.0_f32; self.docs.len()];
-        let mut best = vec![0.0_f32; self.docs.len()];
+    fn blend_with_grams(
+        &self,
+        by_words: &mut Scores,
+        grams: &[(u32, f32)],
+        blend: Blend,
+        candidates: usize,
+    ) -> Vec<(DocId, f64)> {
+        let norm = self.norm_of(grams);
+        let words = by_words.values.clone();
+        let share = blend.share as f32;
+        // Roughly: by the rarer n-grams only, added to the words' score in its own measure.
+        by_words.scale(1.0 - share);
+        let mut roughly = self.score_grams(grams);
+        for doc in std::mem::take(&mut roughly.touched) {
+            let length = self.norms[doc as usize] * norm;
+            if length > 0.0 {
+                by_words.add(doc, share * blend.likeness(roughly.values[doc as usize] / length));
+            }
+        }
+        let best = by_words.best(candidates);
+        best.into_iter()
+            .map(|(doc, _)| {
+                let length = self.norms[doc as usize] * norm;
+                let cosine = if length > 0.0 { self.likeness_of(doc, grams) / length } else { 0.0 };
+                (doc, blend.score(words[doc as usize], blend.likeness(cosine)))
+            })
+            .collect()
+    }
+
+    fn blend_with_vectors(
+        &self,
+        by_words: &Scores,
+        vector: &Vector,
+        blend: Blend,
+        candidates: usize,
+    ) -> Vec<(DocId, f64)> {
+        let mut found = self.dense.nearest(vector, candidates);
+        found.extend(by_words.best(candidates).into_iter().map(|(doc, _)| {
+            // A document that has no vector (the model could not answer then) goes by its words.
+            (doc, self.dense.cosine(doc, vector).unwrap_or(0.0))
+        }));
+        found.sort_unstable_by_key(|(doc, _)| *doc);
+        found.dedup_by_key(|(doc, _)| *doc);
+        let scored = found.into_iter();
+        scored.map(|(doc, cosine)| (doc, blend.score(by_words.values[doc as usize], blend.likeness(cosine)))).collect()
+    }
+
+    fn score_words(&self, query: &[QueryWord]) -> Scores {
+        let mut scores = Scores::new(self.docs.len());
+        let mut best = Scores::new(self.docs.len());
         let mut wanted = 0.0_f32;
+        let mut budget = WORD_BUDGET;
         for word in query {
             let mut importance = 0.0_f32;
-            let mut touched = Vec::new();
             for (feature, share) in &word.features {
                 let Some(postings) = self.words.get(feature) else { continue };
                 let rarity = self.rarity(postings.len());
                 importance = importance.max(rarity);
-                if self.is_too_common(postings.len()) {
+                if self.is_too_common(postings.len()) || postings.len() > budget {
                     continue;
                 }
+                budget -= postings.len();
                 for (doc, count) in postings {
-                    let place = &mut best[*doc as usize];
-                    if *place == 0.0 {
-                        touched.push(*doc);
-                    }
-                    *place = place.max(share * rarity * saturated(*count));
+                    best.raise(*doc, share * rarity * saturated(*count));
                 }
             }
             wanted += if importance > 0.0 { importance } else { UNKNOWN_WEIGHT * self.rarity(0) };
-            for doc in touched {
-                scores[doc as usize] += std::mem::take(&mut best[doc as usize]);
+            for doc in best.touched.drain(..) {
+                scores.add(doc, std::mem::take(&mut best.values[doc as usize]));
             }
         }
         // One rare word is the least that a full score asks for: a query of common words only cannot be sure.
         let full = wanted.max(self.rarity(1));
         if full > 0.0 {
-            scores.iter_mut().for_each(|score| *score = (*score / full).min(1.0));
+            scores.scale(1.0 / full);
         }
         scores
     }
@@ -226,38 +310,36 @@ impl Corpus {
         self.live > LARGE && having as f32 > TOO_COMMON * self.live as f32
     }
 
-    fn score_likeness(&self, query: &Embedding) -> Vec<f32> {
-        let norm = self.norm_of(query);
-        if norm == 0.0 {
-            return Vec::new();
-        }
-        let mut scores = vec![0.0_f32; self.docs.len()];
-        match query {
-            Embedding::Sparse(grams) => {
-                for (gram, weight) in grams {
-                    let Some(postings) = self.grams.get(gram) else { continue };
-                    if self.is_too_common(postings.len()) {
-                        continue;
-                    }
-                    let factor = weight * self.rarity(postings.len()).powi(2);
-                    for (doc, count) in postings {
-                        scores[*doc as usize] += factor * count;
-                    }
-                }
+    /// What the rarest n-grams say, as far as the budget goes; not yet divided by the norms.
+    fn score_grams(&self, grams: &[(u32, f32)]) -> Scores {
+        let mut lists: Vec<(&Postings, f32)> =
+            grams.iter().filter_map(|(gram, weight)| Some((self.grams.get(gram)?, *weight))).collect();
+        lists.sort_unstable_by_key(|(postings, _)| postings.len());
+        let mut scores = Scores::new(self.docs.len());
+        let mut budget = GRAM_BUDGET;
+        for (postings, weight) in lists {
+            if self.is_too_common(postings.len()) || postings.len() > budget {
+                break;
             }
-            Embedding::Dense(wanted) => {
-                for (score, doc) in scores.iter_mut().zip(&self.docs) {
-                    if let Some(Doc { embedding: Some(Embedding::Dense(values)), .. }) = doc {
-                        *score = wanted.iter().zip(values).map(|(a, b)| a * b).sum();
-                    }
-                }
+            budget -= postings.len();
+            let factor = weight * self.rarity(postings.len()).powi(2);
+            for (doc, count) in postings {
+                scores.add(*doc, factor * count);
             }
-        }
-        for (score, doc) in scores.iter_mut().zip(&self.docs) {
-            let length = doc.as_ref().map_or(0.0, |doc| doc.norm) * norm;
-            *score = if length > 0.0 { (*score / length).clamp(0.0, 1.0) } else { 0.0 };
         }
         scores
+    }
+
+    /// What all n-grams that a document shares with a query say; both lists are in order.
+    fn likeness_of(&self, doc: DocId, grams: &[(u32, f32)]) -> f32 {
+        let Some(Some(doc)) = self.docs.get(doc as usize) else { return 0.0 };
+        let mut sum = 0.0;
+        for (gram, weight) in grams {
+            if let Ok(at) = doc.grams.binary_search_by_key(gram, |(known, _)| *known) {
+                sum += weight * doc.grams[at].1 * self.rarity_of_gram(*gram).powi(2);
+            }
+        }
+        sum
     }
 
     fn matched(&self, doc: DocId, query: &[QueryWord]) -> Vec<String> {
@@ -271,6 +353,55 @@ impl Corpus {
     #[cfg(test)]
     fn knows(&self, word: &str) -> bool {
         self.words.contains_key(&word_feature(&crate::words::stem(word)))
+    }
+}
+
+/// A number a document, and which documents have one: so that nobody walks over all of them.
+struct Scores {
+    values: Vec<f32>,
+    touched: Vec<DocId>,
+}
+
+impl Scores {
+    fn new(documents: usize) -> Self {
+        Self { values: vec![0.0; documents], touched: Vec::new() }
+    }
+
+    fn place(&mut self, doc: DocId) -> &mut f32 {
+        let place = &mut self.values[doc as usize];
+        if *place == 0.0 {
+            self.touched.push(doc);
+        }
+        place
+    }
+
+    fn add(&mut self, doc: DocId, value: f32) {
+        if value > 0.0 {
+            *self.place(doc) += value;
+        }
+    }
+
+    fn raise(&mut self, doc: DocId, value: f32) {
+        let place = self.place(doc);
+        *place = place.max(value);
+    }
+
+    /// Multiplies what is there; nothing becomes more than 1.
+    fn scale(&mut self, factor: f32) {
+        for doc in &self.touched {
+            let value = &mut self.values[*doc as usize];
+            *value = (*value * factor).min(1.0);
+        }
+    }
+
+    /// The best documents, in no order.
+    fn best(&self, count: usize) -> Vec<(DocId, f32)> {
+        let mut all: Vec<(DocId, f32)> = self.touched.iter().map(|doc| (*doc, self.values[*doc as usize])).collect();
+        if all.len() > count {
+            all.select_nth_unstable_by(count, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            all.truncate(count);
+        }
+        all
     }
 }
 
@@ -341,7 +472,7 @@ fn query_words(query: &str) -> Vec<QueryWord> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::LexicalHashing;
+    use crate::embed::{LexicalHashing, ModelName};
     use proptest::prelude::*;
 
     fn field(text: &str) -> [Field; 1] {
@@ -349,7 +480,8 @@ mod tests {
     }
 
     fn search(corpus: &Corpus, query: &str) -> Vec<Hit> {
-        corpus.search(query, Some(&LexicalHashing::embed_one(query)), 0.25, 10)
+        let blend = Blend { share: 0.25, unrelated: 0.0 };
+        corpus.search(query, Some(&LexicalHashing::embed_one(query)), blend, 10)
     }
 
     fn corpus(texts: &[&str]) -> Corpus {
@@ -378,13 +510,21 @@ mod tests {
     }
 
     #[test]
-    fn dense_vectors_are_compared_by_angle() {
+    fn dense_vectors_are_compared_by_angle_with_those_of_their_model_only() {
+        let dense = |model: &str, values: &[f32]| Embedding::Dense(Vector::new(ModelName::new(model), values.to_vec()));
         let mut corpus = Corpus::default();
-        corpus.add(&field("a1"), Some(Embedding::Dense(vec![1.0, 0.0])));
-        corpus.add(&field("b2"), Some(Embedding::Dense(vec![0.6, 0.8])));
-        let hits = corpus.search("zzz", Some(&Embedding::Dense(vec![0.0, 2.0])), 1.0, 10);
+        corpus.add(&field("a1"), Some(dense("m", &[1.0, 0.0])));
+        corpus.add(&field("b2"), Some(dense("m", &[0.6, 0.8])));
+        corpus.add(&field("c3"), None);
+        let all = Blend { share: 1.0, unrelated: 0.0 };
+        let hits = corpus.search("zzz", Some(&dense("m", &[0.0, 2.0])), all, 10);
         assert_eq!(hits.len(), 1);
         assert!((hits[0].score - 0.8).abs() < 1e-6 && hits[0].doc == 1);
+        let half = Blend { share: 0.5, unrelated: 0.6 };
+        let hits = corpus.search("zzz", Some(&dense("m", &[0.0, 2.0])), half, 10);
+        assert!((hits[0].score - 0.25).abs() < 1e-6, "half of what is above 0.6");
+        assert!(corpus.search("zzz", Some(&dense("other", &[0.0, 2.0])), all, 10).is_empty());
+        assert_eq!(corpus.search("c3", Some(&dense("m", &[0.0, -1.0])), half, 10)[0].doc, 2);
     }
 
     proptest! {

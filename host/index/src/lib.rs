@@ -9,13 +9,17 @@
 #![deny(missing_docs)]
 
 mod corpus;
+mod dense;
 mod embed;
 mod memory;
 mod skills;
 mod synonyms;
 mod words;
 
-pub use embed::{Embedder, Embedding, LexicalHashing};
+pub use embed::{
+    Embedder, Embedding, Endpoint, EndpointError, EndpointOptions, LexicalHashing, MINILM_DIMENSIONS, MODEL_FILES,
+    MiniLm, ModelError, ModelName, Purpose, RememberError, Remembering, Vector,
+};
 pub use memory::LexicalMemory;
 pub use skills::LexicalIndex;
 

@@ -3,14 +3,14 @@
 //! It holds whole items in memory and forgets an agent's oldest where the truth does, so that no agent can fill the
 //! host. Called by the server's memory port and filled from the truth at start.
 
-use crate::corpus::{Corpus, DocId, Field};
-use crate::embed::{Embedder, Embedding, LexicalHashing};
+use crate::corpus::{Blend, Corpus, DocId, Field};
+use crate::embed::{Embedder, Embedding, LexicalHashing, Purpose, embed_one};
 use async_trait::async_trait;
 use chimera_core::clock::Timestamp;
 use chimera_core::ids::AgentId;
 use chimera_core::ports::{MemoryHit, MemoryIndex, PortError};
 use chimera_core::records::MemoryItem;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use uuid::Uuid;
@@ -74,7 +74,7 @@ impl Default for LexicalMemory {
 impl LexicalMemory {
     /// An empty index that needs no model.
     pub fn new() -> Self {
-        Self::with_embedder(Arc::new(LexicalHashing))
+        Self::with_embedder(Arc::new(LexicalHashing::default()))
     }
 
     /// An empty index with another source of embeddings.
@@ -82,17 +82,57 @@ impl LexicalMemory {
         Self { embedder, agents: RwLock::default() }
     }
 
-    async fn embed(&self, text: &str) -> Option<Embedding> {
-        self.embedder.embed(&[text]).await.ok()?.pop()
+    /// Adds or replaces many items; their texts are embedded some at a time, which a model does faster.
+    pub async fn put_all(&self, items: &[MemoryItem]) {
+        for some in items.chunks(EMBEDDED_AT_ONCE) {
+            let texts: Vec<&str> = some.iter().map(|item| item.text.as_str()).collect();
+            let embeddings = self.embedder.embed(&texts, Purpose::Document).await;
+            let mut embeddings = embeddings.unwrap_or_default().into_iter();
+            for item in some {
+                self.keep(item, embeddings.next());
+            }
+        }
+    }
+
+    /// One item, if it is known.
+    pub fn item(&self, agent: AgentId, id: Uuid) -> Option<MemoryItem> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let memories = agents.get(&agent)?;
+        memories.items.get(memories.docs.get(&id)?).cloned()
+    }
+
+    /// Every agent that remembers something, and the ids of what it remembers.
+    pub fn ids(&self) -> Vec<(AgentId, Vec<Uuid>)> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.iter().map(|(agent, memories)| (*agent, memories.docs.keys().copied().collect())).collect()
+    }
+
+    /// Forgets every item but these; returns how many that were.
+    pub fn keep_only(&self, wanted: &HashSet<(AgentId, Uuid)>) -> usize {
+        let mut forgotten = 0;
+        for (agent, memories) in self.agents.write().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let gone: Vec<Uuid> =
+                memories.docs.keys().filter(|id| !wanted.contains(&(*agent, **id))).copied().collect();
+            gone.iter().for_each(|id| memories.forget(*id));
+            forgotten += gone.len();
+        }
+        forgotten
+    }
+
+    fn keep(&self, item: &MemoryItem, embedding: Option<Embedding>) {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        agents.entry(item.agent).or_default().put(item, embedding);
     }
 }
+
+/// Texts that are given to the embedder together.
+const EMBEDDED_AT_ONCE: usize = 64;
 
 #[async_trait]
 impl MemoryIndex for LexicalMemory {
     async fn put(&self, item: &MemoryItem) -> Result<(), PortError> {
-        let embedding = self.embed(&item.text).await;
-        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
-        agents.entry(item.agent).or_default().put(item, embedding);
+        let embedding = embed_one(self.embedder.as_ref(), &item.text, Purpose::Document).await;
+        self.keep(item, embedding);
         Ok(())
     }
 
@@ -106,10 +146,10 @@ impl MemoryIndex for LexicalMemory {
 
     async fn search(&self, agent: AgentId, text: &str, limit: usize) -> Result<Vec<MemoryHit>, PortError> {
         let query = chimera_core::text::truncated(text.to_owned(), crate::MAX_QUERY_BYTES);
-        let embedding = self.embed(&query).await;
+        let embedding = embed_one(self.embedder.as_ref(), &query, Purpose::Query).await;
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         let Some(memories) = agents.get(&agent) else { return Ok(Vec::new()) };
-        let hits = memories.corpus.search(&query, embedding.as_ref(), self.embedder.share(), limit);
+        let hits = memories.corpus.search(&query, embedding.as_ref(), Blend::of(self.embedder.as_ref()), limit);
         Ok(hits
             .into_iter()
             .filter_map(|hit| Some(MemoryHit { item: memories.items.get(&hit.doc)?.clone(), score: hit.score }))

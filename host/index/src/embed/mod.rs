@@ -1,12 +1,81 @@
 //! Embeddings: texts as vectors whose angle says how alike they are.
 //!
-//! [`Embedder`] is the seam where a language model or a remote endpoint can take the place of [`LexicalHashing`],
-//! which needs neither. An embedding is never stored outside the process. Called by [`crate::corpus`]'s owners.
+//! [`Embedder`] is the seam where a language model ([`MiniLm`]) or a remote endpoint ([`Endpoint`]) can take the place of
+//! [`LexicalHashing`], which needs neither; [`Remembering`] keeps what they have answered. A learned vector carries the name
+//! of the model that made it wherever it goes, because vectors of two models cannot be compared. Called by the indexes.
+
+mod endpoint;
+mod minilm;
+mod remembering;
+
+pub use endpoint::{Endpoint, EndpointError, EndpointOptions};
+pub use minilm::{DIMENSIONS as MINILM_DIMENSIONS, FILES as MODEL_FILES, MiniLm, ModelError};
+pub use remembering::{RememberError, Remembering};
 
 use crate::words::words;
 use async_trait::async_trait;
 use chimera_core::ports::PortError;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which model made a vector: its own name and whatever tells one edition of it from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelName(Arc<str>);
+
+impl ModelName {
+    /// Longest name in bytes; the rest of a longer one is cut off.
+    pub const MAX_BYTES: usize = 256;
+
+    /// A model's name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(chimera_core::text::truncated(name.into(), Self::MAX_BYTES).into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A learned vector of length 1, and what made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector {
+    model: ModelName,
+    values: Arc<[f32]>,
+}
+
+impl Vector {
+    /// Most numbers of a vector.
+    pub const MAX_DIMENSIONS: usize = 4096;
+
+    /// A model's answer, brought to length 1. Numbers that are none (NaN, infinite) count as 0; a vector of zeroes is like
+    /// nothing.
+    pub fn new(model: ModelName, mut values: Vec<f32>) -> Self {
+        values.iter_mut().filter(|value| !value.is_finite()).for_each(|value| *value = 0.0);
+        let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            values.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+        }
+        Self { model, values: values.into() }
+    }
+
+    /// What made it.
+    pub const fn model(&self) -> &ModelName {
+        &self.model
+    }
+
+    /// The numbers.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
 
 /// A text as a vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +83,16 @@ pub enum Embedding {
     /// Few features out of very many, by number, ascending; the index weighs them by rarity.
     Sparse(Vec<(u32, f32)>),
     /// A learned vector; compared by its angle as it is.
-    Dense(Vec<f32>),
+    Dense(Vector),
+}
+
+/// What a text is embedded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is searched: its vector may be kept.
+    Document,
+    /// Somebody searches with it: it is theirs and is never written anywhere.
+    Query,
 }
 
 /// Turns texts into vectors.
@@ -24,15 +102,41 @@ pub trait Embedder: Send + Sync {
     ///
     /// # Errors
     /// [`PortError`] if a model or an endpoint cannot answer; the index then goes by words alone.
-    async fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, PortError>;
+    async fn embed(&self, texts: &[&str], purpose: Purpose) -> Result<Vec<Embedding>, PortError>;
+
+    /// Which model this is; the name changes whenever its vectors do.
+    fn model(&self) -> &ModelName;
 
     /// The share of the likeness in a hit's score, 0 to 1; the rest goes by words.
     fn share(&self) -> f64;
+
+    /// The cosine of texts that have nothing to do with each other: what counts as no likeness at all.
+    fn unrelated(&self) -> f32 {
+        0.0
+    }
+}
+
+/// The embedding of one text, or none if the embedder cannot answer: then words alone must do.
+pub(crate) async fn embed_one(embedder: &dyn Embedder, text: &str, purpose: Purpose) -> Option<Embedding> {
+    embedder.embed(&[text], purpose).await.ok()?.pop()
+}
+
+/// A text cut to a number of bytes at most, between two characters.
+fn cut(text: &str, max_bytes: usize) -> &str {
+    &text[..chimera_core::text::floor_char_boundary(text, max_bytes)]
 }
 
 /// Character n-grams of words, hashed: finds other endings, compounds and typing errors, in any language, at once.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LexicalHashing;
+#[derive(Debug, Clone)]
+pub struct LexicalHashing {
+    name: ModelName,
+}
+
+impl Default for LexicalHashing {
+    fn default() -> Self {
+        Self { name: ModelName::new("lexical-hashing-1") }
+    }
+}
 
 /// Lengths of the n-grams in characters.
 const GRAMS: std::ops::RangeInclusive<usize> = 3..=5;
@@ -45,6 +149,11 @@ const GRAM_MASK: u32 = (1 << 20) - 1;
 impl LexicalHashing {
     /// The embedding of one text; never fails.
     pub fn embed_one(text: &str) -> Embedding {
+        Embedding::Sparse(Self::grams_of(text))
+    }
+
+    /// The n-grams of a text with their weights, by number, ascending.
+    pub(crate) fn grams_of(text: &str) -> Vec<(u32, f32)> {
         let mut features: BTreeMap<u32, f32> = BTreeMap::new();
         for word in words(text, crate::MAX_TEXT_BYTES).iter().filter(|word| !word.is_stop) {
             for_each_gram(&word.shown, |gram| {
@@ -55,7 +164,7 @@ impl LexicalHashing {
             });
         }
         // The second time a word comes it says less than the first.
-        Embedding::Sparse(features.into_iter().map(|(feature, count)| (feature, 1.0 + count.ln())).collect())
+        features.into_iter().map(|(feature, count)| (feature, 1.0 + count.ln())).collect()
     }
 }
 
@@ -73,8 +182,12 @@ fn for_each_gram(word: &str, mut take: impl FnMut(u32)) {
 
 #[async_trait]
 impl Embedder for LexicalHashing {
-    async fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, PortError> {
+    async fn embed(&self, texts: &[&str], _purpose: Purpose) -> Result<Vec<Embedding>, PortError> {
         Ok(texts.iter().map(|text| Self::embed_one(text)).collect())
+    }
+
+    fn model(&self) -> &ModelName {
+        &self.name
     }
 
     fn share(&self) -> f64 {
