@@ -14,13 +14,17 @@ const ROWS: [&[&str]; 5] = [
 ];
 
 /// Libraries that only one crate may use.
-const OWNERS: [(&str, &str); 7] = [
+const OWNERS: [(&str, &str); 11] = [
     ("wasmtime", "chimera-sandbox"),
     ("wasmtime-wasi", "chimera-sandbox"),
     ("sqlx", "chimera-store"),
     ("rusqlite", "chimera-store"),
     ("redis", "chimera-store"),
     ("weaviate-community", "chimera-index"),
+    ("candle-core", "chimera-index"),
+    ("candle-nn", "chimera-index"),
+    ("tokenizers", "chimera-index"),
+    ("usearch", "chimera-index"),
     ("rmcp", "chimera-mcp"),
 ];
 

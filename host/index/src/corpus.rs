@@ -114,16 +114,23 @@ pub(crate) struct Corpus {
 
 struct QueryWord {
     shown: String,
-    /// Features that count for this word, each with its share.
+    terms: Vec<String>,
+    /// The same as features, each with its share.
     features: Vec<(u64, f32)>,
 }
 
-fn word_feature(stem: &str) -> u64 {
-    hash64(stem)
+impl QueryWord {
+    fn new(shown: String, terms: Vec<(String, f32)>) -> Self {
+        let features = terms.iter().map(|(term, share)| (hash64(term), *share)).collect();
+        Self { shown, features, terms: terms.into_iter().map(|(term, _)| term).collect() }
+    }
 }
 
-fn concept_feature(concept: crate::synonyms::Concept) -> u64 {
-    hash64(&format!("~{}", concept.0))
+/// What the term of a group of synonyms begins with; no stem does.
+const CONCEPT_MARK: char = '~';
+
+fn concept_term(concept: crate::synonyms::Concept) -> String {
+    format!("{CONCEPT_MARK}{}", concept.0)
 }
 
 impl Corpus {
@@ -352,7 +359,7 @@ impl Corpus {
     /// Does any document have this word? (For tests of removal.)
     #[cfg(test)]
     fn knows(&self, word: &str) -> bool {
-        self.words.contains_key(&word_feature(&crate::words::stem(word)))
+        self.words.contains_key(&hash64(&crate::words::stem(word)))
     }
 }
 
@@ -424,22 +431,88 @@ fn drop_posting<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Postings>, key: &K
 fn features_of(fields: &[Field]) -> Vec<(u64, f32)> {
     let mut counts: HashMap<u64, f32> = HashMap::new();
     for field in fields {
-        let words = words(&field.text, crate::MAX_TEXT_BYTES);
-        let length = words.iter().filter(|word| !word.is_stop).count() as f32;
-        let share = field.weight / (1.0 - B + B * length / field.usual);
-        for word in words.iter().filter(|word| !word.is_stop) {
-            *counts.entry(word_feature(&word.stem)).or_default() += share;
-            for concept in concepts_of(&word.stem) {
-                *counts.entry(concept_feature(*concept)).or_default() += share;
-            }
-        }
-        for (_, _, concept) in phrases_in(&words) {
-            *counts.entry(concept_feature(concept)).or_default() += share;
+        let terms = terms_of(&field.text);
+        for (feature, share) in weighted(field.weight, field.usual, terms.iter().map(String::as_str)) {
+            *counts.entry(feature).or_default() += share;
         }
     }
     let mut features: Vec<(u64, f32)> = counts.into_iter().collect();
     features.sort_unstable_by_key(|(feature, _)| *feature);
     features
+}
+
+/// What each term of a field counts: less in a long one.
+fn weighted<'t>(
+    weight: f32,
+    usual: f32,
+    terms: impl Iterator<Item = &'t str> + Clone,
+) -> impl Iterator<Item = (u64, f32)> {
+    let length = terms.clone().filter(|term| !term.starts_with(CONCEPT_MARK)).count() as f32;
+    let share = weight / (1.0 - B + B * length / usual);
+    terms.map(move |term| (hash64(term), share))
+}
+
+/// What a text is compared by: the stems of its words and the groups of synonyms that they and its phrases belong to. None of
+/// them has a space in it.
+pub(crate) fn terms_of(text: &str) -> Vec<String> {
+    let words = words(text, crate::MAX_TEXT_BYTES);
+    let mut terms = Vec::with_capacity(words.len());
+    for word in words.iter().filter(|word| !word.is_stop) {
+        terms.push(word.stem.clone());
+        terms.extend(concepts_of(&word.stem).iter().map(|concept| concept_term(*concept)));
+    }
+    terms.extend(phrases_in(&words).into_iter().map(|(_, _, concept)| concept_term(concept)));
+    terms
+}
+
+/// A field whose terms are known already.
+pub(crate) struct Terms<'t> {
+    pub(crate) weight: f32,
+    pub(crate) usual: f32,
+    pub(crate) terms: &'t str,
+}
+
+/// How well a document fits a query by words, 0 to 1, as far as can be told without knowing how rare they are: for documents
+/// that another index has found. A word that none of them has is unknown and counts little.
+pub(crate) fn score_found(query: &str, found: &[Vec<Terms<'_>>]) -> Vec<(f32, Vec<String>)> {
+    let query = query_words(query);
+    let counts: Vec<HashMap<u64, f32>> = found
+        .iter()
+        .map(|fields| {
+            let mut counts = HashMap::new();
+            for field in fields {
+                for (feature, share) in weighted(field.weight, field.usual, field.terms.split_whitespace()) {
+                    *counts.entry(feature).or_default() += share;
+                }
+            }
+            counts
+        })
+        .collect();
+    let fits = |word: &QueryWord, counts: &HashMap<u64, f32>| {
+        let each = word.features.iter().filter_map(|(feature, share)| Some(share * saturated(*counts.get(feature)?)));
+        each.fold(0.0_f32, f32::max)
+    };
+    let mut wanted = 0.0;
+    let mut scores = vec![(0.0, Vec::new()); found.len()];
+    for word in &query {
+        let mut is_known = false;
+        for (score, counts) in scores.iter_mut().zip(&counts) {
+            let fit = fits(word, counts);
+            if fit > 0.0 {
+                is_known = true;
+                score.0 += fit;
+                score.1.push(word.shown.clone());
+            }
+        }
+        wanted += if is_known { 1.0 } else { UNKNOWN_WEIGHT };
+    }
+    scores.iter_mut().for_each(|(score, _)| *score = (*score / f32::max(wanted, 1.0)).min(1.0));
+    scores
+}
+
+/// The terms of a query, for an index that compares them as they are; empty if it has no words.
+pub(crate) fn query_terms(query: &str) -> Vec<String> {
+    query_words(query).into_iter().flat_map(|word| word.terms).collect()
 }
 
 fn query_words(query: &str) -> Vec<QueryWord> {
@@ -448,23 +521,20 @@ fn query_words(query: &str) -> Vec<QueryWord> {
     let mut found: Vec<QueryWord> = Vec::new();
     for (start, end, concept) in &phrases {
         let shown: Vec<&str> = words[*start..=*end].iter().map(|word| word.shown.as_str()).collect();
-        found.push(QueryWord { shown: shown.join(" "), features: vec![(concept_feature(*concept), CONCEPT_WEIGHT)] });
+        found.push(QueryWord::new(shown.join(" "), vec![(concept_term(*concept), CONCEPT_WEIGHT)]));
     }
     // The words of a phrase mean something else by themselves ("boil", "down"): they count only where they stand.
     let in_phrase = |at: usize| phrases.iter().any(|(start, end, _)| (*start..=*end).contains(&at));
     for (at, word) in words.iter().enumerate().filter(|(_, word)| !word.is_stop) {
-        let own = word_feature(&word.stem);
-        if found.len() >= MAX_QUERY_WORDS || found.iter().any(|known| known.features[0].0 == own) {
+        if found.len() >= MAX_QUERY_WORDS || found.iter().any(|known| known.terms[0] == word.stem) {
             continue;
         }
         if in_phrase(at) && concepts_of(&word.stem).is_empty() {
             continue;
         }
-        let concepts = concepts_of(&word.stem).iter().map(|concept| (concept_feature(*concept), CONCEPT_WEIGHT));
-        found.push(QueryWord {
-            shown: word.shown.clone(),
-            features: std::iter::once((own, 1.0)).chain(concepts).collect(),
-        });
+        let concepts = concepts_of(&word.stem).iter().map(|concept| (concept_term(*concept), CONCEPT_WEIGHT));
+        let terms = std::iter::once((word.stem.clone(), 1.0)).chain(concepts).collect();
+        found.push(QueryWord::new(word.shown.clone(), terms));
     }
     found
 }

@@ -11,17 +11,23 @@
 mod corpus;
 mod dense;
 mod embed;
+mod indexes;
 mod memory;
+mod quality;
 mod skills;
 mod synonyms;
+mod weaviate;
 mod words;
 
 pub use embed::{
-    Embedder, Embedding, Endpoint, EndpointError, EndpointOptions, LexicalHashing, MINILM_DIMENSIONS, MODEL_FILES,
-    MiniLm, ModelError, ModelName, Purpose, RememberError, Remembering, Vector,
+    Embedder, Embedding, Endpoint, EndpointError, EndpointOptions, HashedLexical, LexicalHashing, MINILM_DIMENSIONS,
+    MODEL_FILES, MiniLm, ModelError, ModelName, Purpose, RememberError, Remembering, Vector,
 };
+pub use indexes::{Embeddings, IndexError, IndexOptions, IndexStatus, Indexes, Rebuilding, Rebuilt, WeaviateStatus};
 pub use memory::LexicalMemory;
+pub use quality::ndcg;
 pub use skills::LexicalIndex;
+pub use weaviate::{Reconciled, WeaviateError, WeaviateMemory, WeaviateOptions, WeaviateSkills, WeaviateTrends};
 
 /// Longest text that is looked at, in bytes; the rest of a longer one is ignored.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;

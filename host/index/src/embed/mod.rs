@@ -5,10 +5,12 @@
 //! of the model that made it wherever it goes, because vectors of two models cannot be compared. Called by the indexes.
 
 mod endpoint;
+mod hashed;
 mod minilm;
 mod remembering;
 
 pub use endpoint::{Endpoint, EndpointError, EndpointOptions};
+pub use hashed::HashedLexical;
 pub use minilm::{DIMENSIONS as MINILM_DIMENSIONS, FILES as MODEL_FILES, MiniLm, ModelError};
 pub use remembering::{RememberError, Remembering};
 

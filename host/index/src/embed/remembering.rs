@@ -305,6 +305,8 @@ fn read_u32(reader: &mut impl Read) -> std::io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
