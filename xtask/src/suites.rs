@@ -88,11 +88,13 @@ pub fn test(options: &TestOptions) -> Result<()> {
 fn host(options: &TestOptions, environment: &Environment) -> Result<Totals> {
     let mut totals = Totals::default();
     let running = services::ensure(Consent::new(options.yes))?;
+    let model = environment.model()?;
     let size = if options.full { "full" } else { "reduced" };
     totals.add(run_tests(
         environment
             .apply(&mut cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]))
             .envs(running.services.environment())
+            .env("CHIMERA_TEST_MODEL", model)
             .env("CHIMERA_TEST_SIZE", size),
     )?);
     totals.add(run_tests(&mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]))?);
@@ -207,6 +209,13 @@ impl Environment {
     fn new() -> Result<Self> {
         let target = target_dir()?;
         Ok(Self { binary: target.join("debug/chimera"), guests: target.join("guests") })
+    }
+
+    /// The folder of the language model, fetched by the program under test if it is not there.
+    fn model(&self) -> Result<PathBuf> {
+        let folder = target_dir()?.join("models/minilm-l6-v2");
+        run(Command::new(&self.binary).args(["model", "fetch"]).arg(&folder).current_dir(root()))?;
+        Ok(folder)
     }
 
     /// Builds every skill folder of a guest workspace with the program under test.

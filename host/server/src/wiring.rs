@@ -16,6 +16,8 @@ use chimera_core::ids::{IdSource, SystemIds};
 use chimera_core::ports::{Deny, MemoryIndex, PortError, Queue, RateLimits, SkillIndex, Truth};
 use chimera_core::records::AgentRole;
 use chimera_index::{LexicalIndex, LexicalMemory};
+use chimera_core::ports::{Blobs, Deny, PortError, Queue, SkillIndex, Truth};
+use chimera_index::{IndexError, IndexOptions, Indexes};
 use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
 use chimera_registry::{FolderBlobs, Registry};
 use chimera_sandbox::{Compiler, Sandbox, SandboxConfig, SandboxError};
@@ -47,6 +49,8 @@ pub struct Handles {
     pub ids: Arc<dyn IdSource>,
     /// The index of skills.
     pub index: Arc<dyn SkillIndex>,
+    /// All indexes, to fill again and to ask how they are.
+    pub indexes: Indexes,
     /// The registry.
     pub registry: Arc<Registry>,
     /// The gateway to the MCP servers.
@@ -95,6 +99,9 @@ pub enum StartError {
     /// A configured MCP server cannot be used.
     #[error("the MCP servers cannot be used: {0}; mend chimera.toml")]
     Servers(#[from] CatalogError),
+    /// The model or the settings of the indexes cannot be used.
+    #[error("the indexes cannot be opened: {0}")]
+    Index(#[from] IndexError),
     /// The agents did not start.
     #[error("the agents cannot be started: {0}")]
     Agents(String),
@@ -140,11 +147,11 @@ impl Platform {
             FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?;
         let blobs = stores.blobs(folder);
         let sandbox = start_sandbox(&config, data_dir, executable).await?;
-        let index: Arc<dyn SkillIndex> = Arc::new(LexicalIndex::new());
-        let memory: Arc<dyn MemoryIndex> = Arc::new(LexicalMemory::new());
+        let indexes = Indexes::open(IndexOptions::default()).await?;
+        let (index, memory) = (indexes.skills(), indexes.memory());
         let registry =
             Arc::new(Registry::new(truth.clone(), blobs, sandbox.clone(), index.clone(), clock.clone(), ids.clone()));
-        fill_indexes(&registry, truth.as_ref(), memory.as_ref()).await?;
+        fill_indexes(&indexes, truth.as_ref()).await?;
         let gateway = Gateway::new(truth.clone(), clock.clone(), ids.clone(), &catalog);
         let swarm = Swarm::start(SwarmDeps {
             truth: truth.clone(),
@@ -178,6 +185,7 @@ impl Platform {
             clock,
             ids,
             index,
+            indexes,
             registry,
             gateway,
             scheduler: swarm.scheduler().clone(),
@@ -221,16 +229,10 @@ async fn start_sandbox(config: &Config, data_dir: &Path, executable: PathBuf) ->
     }
 }
 
-/// The indexes live in memory: they are filled from the truth at every start.
-async fn fill_indexes(registry: &Registry, truth: &dyn Truth, memory: &dyn MemoryIndex) -> Result<(), StartError> {
-    let skills = registry.rebuild_index().await.map_err(|error| port("filling the index of skills", error))?;
-    let items = truth.memory(None).await.map_err(|error| port("reading the agents' memory", error))?;
-    for item in &items {
-        if let Err(error) = memory.put(item).await {
-            tracing::error!(item = %item.id, %error, "a memory cannot be found until the next start");
-        }
-    }
-    tracing::info!(skills, memories = items.len(), "the indexes are filled");
+/// The indexes are copies: they are filled from the truth at every start.
+async fn fill_indexes(indexes: &Indexes, truth: &dyn Truth) -> Result<(), StartError> {
+    let filled = indexes.rebuild(truth).await.map_err(|error| port("filling the indexes", error))?;
+    tracing::info!(skills = filled.skills, memories = filled.memories, "the indexes are filled");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod events;
 pub(crate) mod extract;
 mod grants;
 mod health;
+mod index;
 mod mcp;
 pub(crate) mod metrics;
 mod openapi;
@@ -200,6 +201,12 @@ fn platform_endpoints() -> Vec<Endpoint> {
             .does("The strongest topics of a window")
             .asks(&[("window_seconds", "a day if absent"), ("limit", "at most this many; 20, at most 200")])
             .gives(200, "`{since, trends}`"),
+        Endpoint::get("/api/v1/index", Operator, index::show)
+            .does("How the search index is")
+            .gives(200, "`{model, skills, weaviate, rebuilding?, last?, failed?}`"),
+        Endpoint::post("/api/v1/index/rebuild", Operator, index::rebuild)
+            .does("Begins to fill the search index from the database again; `GET /api/v1/index` tells how far it is")
+            .gives(202, "as `GET /api/v1/index`"),
     ]
 }
 

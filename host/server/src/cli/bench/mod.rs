@@ -13,6 +13,7 @@ mod report;
 mod sandbox;
 mod store;
 mod tasks;
+mod search;
 
 use super::Env;
 use super::args::{BenchArgs, BenchName};
@@ -47,6 +48,7 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
         BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
         BenchName::Tasks => ("tasks", tasks::run(&env, effort).await?),
         BenchName::Store => ("store", store::run(args.postgres.as_deref(), effort).await?),
+        BenchName::Search => ("search", search::run(effort, args.model, args.weaviate).await?),
     };
     let report = report::Report::new(name, results);
     if effort == Effort::Full {
