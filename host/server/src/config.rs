@@ -7,6 +7,7 @@ use crate::address::Address;
 use chimera_core::campaign::DEFAULT_PLANNER;
 use chimera_core::records::AgentRole;
 use chimera_core::skill::is_kebab_word;
+use chimera_index::EndpointOptions;
 use chimera_mcp::{ServerCatalog, ServerConfig};
 use chimera_sandbox::Confinement;
 use serde::Deserialize;
@@ -91,6 +92,30 @@ impl fmt::Display for Store {
     }
 }
 
+/// Where embeddings come from.
+#[derive(Debug, Clone)]
+pub enum Embeddings {
+    /// The language model if its folder is there, else none.
+    Auto,
+    /// Character n-grams.
+    Lexical,
+    /// The language model in the data folder.
+    MiniLm,
+    /// An OpenAI-compatible endpoint.
+    Endpoint(EndpointOptions),
+}
+
+impl fmt::Display for Embeddings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Lexical => f.write_str("lexical"),
+            Self::MiniLm => f.write_str("minilm"),
+            Self::Endpoint(endpoint) => write!(f, "endpoint ({})", endpoint.model),
+        }
+    }
+}
+
 /// What a process does of the platform's work; at least one part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roles {
@@ -162,6 +187,10 @@ pub struct Config {
     pub redis_backup: Option<Setting<Address>>,
     /// What this process does.
     pub roles: Setting<Roles>,
+    /// The server of the search index, if there is one.
+    pub weaviate: Option<Setting<Address>>,
+    /// Where embeddings come from.
+    pub embeddings: Setting<Embeddings>,
     /// What stands around the process that compiles skills.
     pub sandbox_confinement: Setting<Confinement>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
@@ -248,10 +277,22 @@ struct File {
     roles: Option<Vec<String>>,
     redis: Option<String>,
     redis_backup: Option<String>,
+    weaviate: Option<String>,
+    embeddings: Option<String>,
+    embeddings_endpoint: Option<EndpointSection>,
     sandbox_confinement: Option<String>,
     log: Option<String>,
     #[serde(default)]
     mcp: McpSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointSection {
+    base: String,
+    model: String,
+    dimensions: usize,
+    key: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -316,6 +357,8 @@ impl Config {
             roles,
             redis,
             redis_backup,
+            weaviate: layers.weaviate(file.weaviate)?,
+            embeddings: layers.embeddings(file.embeddings, file.embeddings_endpoint)?,
             listen: layers.listen(flags.listen, file.listen)?,
             workers: layers.workers(flags.workers, file.workers)?,
             planner_id: layers.planner_id(flags.planner_id, file.planner_id)?,
@@ -340,6 +383,8 @@ impl Config {
             roles: Setting::default(Roles::all()),
             redis: None,
             redis_backup: None,
+            weaviate: None,
+            embeddings: Setting::default(Embeddings::Auto),
             sandbox_confinement: Setting::default(Confinement::default()),
             log: Setting::default(DEFAULT_LOG.to_owned()),
             mcp_servers: BTreeMap::new(),
@@ -362,7 +407,9 @@ impl Config {
             row("sandbox_confinement", &self.sandbox_confinement, self.sandbox_confinement.value.name()),
             row("log", &self.log, &self.log.value),
         ];
-        for (name, server) in [("redis", &self.redis), ("redis_backup", &self.redis_backup)] {
+        rows.push(row("embeddings", &self.embeddings, &self.embeddings.value));
+        let servers = [("redis", &self.redis), ("redis_backup", &self.redis_backup), ("weaviate", &self.weaviate)];
+        for (name, server) in servers {
             rows.extend(server.as_ref().map(|setting| row(name, setting, &setting.value)));
         }
         rows.extend(self.mcp_servers.iter().map(|(name, server)| {
@@ -596,6 +643,46 @@ impl Layers<'_> {
         let example = "redis://:password@host:6379/0";
         let value = Address::parse(&value, &["redis", "rediss"], example).map_err(invalid)?;
         Ok(Some(Setting { value, source }))
+    }
+
+    fn weaviate(&self, file: Option<String>) -> Result<Option<Setting<Address>>, ConfigError> {
+        let Some(Setting { value, source }) = self.text("weaviate", "CHIMERA_WEAVIATE", None, file)? else {
+            return Ok(None);
+        };
+        let value = Address::parse(&value, &["http", "https"], "http://:key@host:8080");
+        let invalid = |problem| ConfigError::Invalid { name: "weaviate", from: source.clone(), problem };
+        Ok(Some(Setting { value: value.map_err(invalid)?, source }))
+    }
+
+    fn embeddings(
+        &self,
+        file: Option<String>,
+        endpoint: Option<EndpointSection>,
+    ) -> Result<Setting<Embeddings>, ConfigError> {
+        let key = self.environment.text("embeddings_endpoint.key", "CHIMERA_EMBEDDINGS_KEY")?;
+        let Some(Setting { value, source }) = self.text("embeddings", "CHIMERA_EMBEDDINGS", None, file)? else {
+            return Ok(Setting::default(Embeddings::Auto));
+        };
+        let value = match (value.as_str(), endpoint) {
+            ("auto", _) => Embeddings::Auto,
+            ("lexical", _) => Embeddings::Lexical,
+            ("minilm", _) => Embeddings::MiniLm,
+            ("endpoint", Some(section)) => {
+                let options = EndpointOptions::new(section.base, section.model, section.dimensions);
+                Embeddings::Endpoint(EndpointOptions { key: key.map(|key| key.value).or(section.key), ..options })
+            }
+            (other, endpoint) => {
+                let problem = match (other, endpoint) {
+                    ("endpoint", None) => {
+                        "which one is not said; add a table [embeddings_endpoint] with base, model and dimensions"
+                            .to_owned()
+                    }
+                    _ => format!("`{other}` is none; write auto, lexical, minilm or endpoint"),
+                };
+                return Err(ConfigError::Invalid { name: "embeddings", from: source, problem });
+            }
+        };
+        Ok(Setting { value, source })
     }
 
     fn confinement(&self, file: Option<String>) -> Result<Setting<Confinement>, ConfigError> {

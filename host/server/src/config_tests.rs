@@ -216,3 +216,26 @@ fn redis_is_for_those_who_share_a_server() {
     let scheme = with(&[postgres, ("CHIMERA_REDIS", "http://r1")]).unwrap_err().to_string();
     assert!(scheme.contains("redis://:password@host"), "{scheme}");
 }
+
+#[test]
+fn embeddings_come_from_one_of_four_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE_NAME);
+    let with =
+        |name| load(flags_in(folder.path()), &[("CHIMERA_EMBEDDINGS", name), ("CHIMERA_EMBEDDINGS_KEY", "hunter2")]);
+    assert!(matches!(with("").unwrap().embeddings.value, Embeddings::Auto));
+    assert!(matches!(with("minilm").unwrap().embeddings.value, Embeddings::MiniLm));
+    let nowhere = with("endpoint").unwrap_err().to_string();
+    assert!(nowhere.contains("[embeddings_endpoint]"), "{nowhere}");
+    let none = with("word2vec").unwrap_err().to_string();
+    assert!(none.contains("auto, lexical, minilm or endpoint"), "{none}");
+    std::fs::write(&file, "[embeddings_endpoint]\nbase = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\ndimensions = 8\n")
+        .unwrap();
+    let config = with("endpoint").unwrap();
+    assert!(
+        matches!(&config.embeddings.value, Embeddings::Endpoint(options) if options.key.as_deref() == Some("hunter2"))
+    );
+    assert!(!format!("{config:?} {:?}", config.describe()).contains("hunter2"));
+    let weaviate = load(flags_in(folder.path()), &[("CHIMERA_WEAVIATE", "http://:hunter2@w:8080")]).unwrap();
+    assert_eq!(weaviate.weaviate.unwrap().value.to_string(), "http://w:8080/");
+}

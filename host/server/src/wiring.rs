@@ -4,7 +4,7 @@
 //! by `serve`, the demo and the API's tests.
 
 use crate::api::metrics::EventCounts;
-use crate::config::Config;
+use crate::config::{Config, Embeddings};
 use crate::stores::{News, Stores};
 use chimera_agents::judge::Judge;
 use chimera_agents::judge::hitl::Hitl;
@@ -13,11 +13,9 @@ use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
 use chimera_agents::worker::replay::Replayer;
 use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::ids::{IdSource, SystemIds};
-use chimera_core::ports::{Deny, MemoryIndex, PortError, Queue, RateLimits, SkillIndex, Truth};
+use chimera_core::ports::{Deny, PortError, Queue, RateLimits, SkillIndex, Truth};
 use chimera_core::records::AgentRole;
-use chimera_index::{LexicalIndex, LexicalMemory};
-use chimera_core::ports::{Blobs, Deny, PortError, Queue, SkillIndex, Truth};
-use chimera_index::{IndexError, IndexOptions, Indexes};
+use chimera_index::{Embeddings as IndexEmbeddings, IndexError, IndexOptions, Indexes, WeaviateOptions};
 use chimera_mcp::{CatalogError, Gateway, Idempotency, ServerCatalog, ServerConfig};
 use chimera_registry::{FolderBlobs, Registry};
 use chimera_sandbox::{Compiler, Sandbox, SandboxConfig, SandboxError};
@@ -147,7 +145,7 @@ impl Platform {
             FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?;
         let blobs = stores.blobs(folder);
         let sandbox = start_sandbox(&config, data_dir, executable).await?;
-        let indexes = Indexes::open(IndexOptions::default()).await?;
+        let indexes = Indexes::open(index_options(&config)?).await?;
         let (index, memory) = (indexes.skills(), indexes.memory());
         let registry =
             Arc::new(Registry::new(truth.clone(), blobs, sandbox.clone(), index.clone(), clock.clone(), ids.clone()));
@@ -227,6 +225,24 @@ async fn start_sandbox(config: &Config, data_dir: &Path, executable: PathBuf) ->
         Ok(built) => Ok(built?),
         Err(error) => Err(StartError::Agents(error.to_string())),
     }
+}
+
+/// What the indexes are made of: with the language model if it is there, unless something else is asked for.
+fn index_options(config: &Config) -> Result<IndexOptions, StartError> {
+    let folder = crate::cli::model_folder(config);
+    let embeddings = match &config.embeddings.value {
+        Embeddings::Auto if folder.join("model.safetensors").is_file() => IndexEmbeddings::MiniLm { folder },
+        Embeddings::Auto | Embeddings::Lexical => IndexEmbeddings::Lexical,
+        Embeddings::MiniLm => IndexEmbeddings::MiniLm { folder },
+        Embeddings::Endpoint(endpoint) => IndexEmbeddings::Endpoint(endpoint.clone()),
+    };
+    let is_model = !matches!(embeddings, IndexEmbeddings::Lexical);
+    let weaviate = config.weaviate.as_ref().map(|setting| WeaviateOptions::new(setting.value.secret())).transpose();
+    Ok(IndexOptions {
+        embeddings,
+        vectors_file: is_model.then(|| config.data_dir.value.join("vectors")),
+        weaviate: weaviate.map_err(IndexError::from)?,
+    })
 }
 
 /// The indexes are copies: they are filled from the truth at every start.

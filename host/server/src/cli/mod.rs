@@ -32,6 +32,7 @@ use args::{Cli, Command, Global};
 use clap::Parser;
 use client::Client;
 use error::{CliError, CliResult, Exit};
+pub(crate) use model::folder_in as model_folder;
 use output::Format;
 use serde_json::Value;
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use super::Env;
 use super::args::ModelCommand;
 use super::error::{CliError, CliResult, Exit};
 use super::output::{bytes, say, tell};
+use crate::config::Config;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
@@ -49,11 +50,16 @@ const FILES: [Pinned; 3] = [
     },
 ];
 
+/// Where a server looks for the model.
+pub(crate) fn folder_in(config: &Config) -> PathBuf {
+    config.data_dir.value.join("models").join(FOLDER)
+}
+
 pub(super) async fn run(env: Env, command: ModelCommand) -> CliResult {
     let ModelCommand::Fetch { folder } = command;
     let folder = match folder {
         Some(folder) => folder,
-        None => env.config()?.data_dir.value.join("models").join(FOLDER),
+        None => folder_in(&env.config()?),
     };
     let place = folder.clone();
     let fetched = tokio::task::spawn_blocking(move || fetch(&place))

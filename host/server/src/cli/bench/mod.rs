@@ -11,9 +11,9 @@ mod parked;
 mod pipeline;
 mod report;
 mod sandbox;
+mod search;
 mod store;
 mod tasks;
-mod search;
 
 use super::Env;
 use super::args::{BenchArgs, BenchName};

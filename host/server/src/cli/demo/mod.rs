@@ -15,7 +15,7 @@ use super::error::{CliError, CliResult, Exit};
 use super::output::{Format, print_json, say, tell};
 use super::{Env, grant, inputs, text};
 use crate::cli::stop::Stop;
-use crate::config::{Config, Flags, Roles, Setting, Store};
+use crate::config::{Config, Embeddings, Flags, Roles, Setting, Store};
 use crate::serve::{self, Running};
 use ask::Decide;
 use chimera_core::campaign::CampaignView;
@@ -85,7 +85,8 @@ fn config(env: &Env, place: &Place) -> CliResult<Config> {
     // Everything in its own folder and process, wherever the operator keeps theirs.
     config.store = Setting::default(Store::Sqlite);
     config.roles = Setting::default(Roles::all());
-    (config.redis, config.redis_backup) = (None, None);
+    (config.redis, config.redis_backup, config.weaviate) = (None, None, None);
+    config.embeddings = Setting::default(Embeddings::Lexical);
     // Always the bundled server on a file of its own: a demo never publishes to a server of the operator's.
     config.mcp_servers.insert(SOCIAL.to_owned(), Setting::flag(social(&place.social_state())?, "demo"));
     Ok(config)
