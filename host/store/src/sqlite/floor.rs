@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Tasks in one transaction.
 const GROUP: usize = 500;
+/// Tasks in one transaction while a table is filled.
+const FILLED_AT_ONCE: u32 = 20_000;
 /// What is copied of a task besides its own row: table, and which rows are its.
 const TABLES: [(&str, &str); 3] = [
     ("task_specs", "id = (SELECT spec_id FROM tasks WHERE id = ?1)"),
@@ -81,6 +83,40 @@ impl SqliteFloor {
     pub fn rows(&self) -> u64 {
         let of = |task: &TaskRows| 1 + self.rewrites + task.others.iter().map(|rows| rows.len() as u64).sum::<u64>();
         self.tasks.iter().map(of).sum()
+    }
+
+    /// Adds so many copies of the first task, finished long ago, to a store's database file, which no store may have open. It
+    /// blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be written.
+    pub fn fill(&self, database: &Path, count: u32) -> Result<(), StoreError> {
+        self.fill_with(database, count).map_err(|error| StoreError::from_sqlite(database.to_owned(), &error))
+    }
+
+    fn fill_with(&self, database: &Path, count: u32) -> rusqlite::Result<()> {
+        let Some(TaskRows { task, others }) = self.tasks.first() else { return Ok(()) };
+        let Some(spec) = others[0].first() else { return Ok(()) };
+        let db = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.pragma_update(None, "synchronous", "OFF")?;
+        let place = |name: &str| self.columns.iter().position(|column| column == name).unwrap_or_default();
+        let (id, spec_id, lineage) = (place("id"), place("spec_id"), place("lineage_id"));
+        let (mut task, mut spec) = (task.clone(), spec.clone());
+        for first in (0..count).step_by(FILLED_AT_ONCE as usize) {
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            let mut put_spec = db.prepare_cached(&insert("task_specs", spec.len()))?;
+            let mut put_task = db.prepare_cached(&insert("tasks", task.len()))?;
+            for number in first..count.min(first + FILLED_AT_ONCE) {
+                // Older than any id that is drawn now, and in their order.
+                let named = |kind: u8| Value::Text(format!("01000000-{kind:04x}-7000-8000-{number:012x}"));
+                (spec[0], task[spec_id], task[id], task[lineage]) = (named(1), named(1), named(2), named(3));
+                put_spec.execute(params_from_iter(&spec))?;
+                put_task.execute(params_from_iter(&task))?;
+            }
+            drop((put_spec, put_task));
+            db.execute_batch("COMMIT")?;
+        }
+        db.close().map_err(|(_, error)| error)
     }
 
     /// Writes them into a new database in an empty folder, 500 tasks a transaction, each on disk before the next begins; how

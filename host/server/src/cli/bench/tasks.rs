@@ -74,6 +74,7 @@ pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
         false => Figure::against("tasks_per_s_embedded", rate, "tasks/s", median(&theirs), CELERY),
     }];
     figures.push(Figure::alone("task_processor_us", median(&cpu), "us"));
+    let found_floor = floor.clone();
     if let Some(floor) = floor {
         let rows_a_task = floor.rows() as f64 / floor.tasks() as f64;
         figures.push(Figure::against("rows_vs_raw_sql", rate * rows_a_task, "rows/s", median(&raw), RAW_SQL));
@@ -87,7 +88,37 @@ pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
         figures.push(Figure::alone(name, took.as_secs_f64() * 1000.0, "ms"));
     }
     pipeline.stop().await;
+    if let Some(floor) = found_floor {
+        figures.push(in_a_large_table(env, &echo, &data, floor, median(&cpu), effort).await?);
+    }
     Ok(figures)
+}
+
+/// What a task costs when very many were done before it, over what it cost when few were.
+async fn in_a_large_table(
+    env: &Env,
+    echo: &guests::Guest,
+    data: &Path,
+    floor: Arc<SqliteFloor>,
+    small: f64,
+    effort: Effort,
+) -> CliResult<Figure> {
+    let count = effort.of(100_000, 1_000_000);
+    tell(&format!("filling the table with {count} finished tasks"));
+    let database = data.join(DATABASE);
+    let filled = apart(move || floor.fill(&database, count)).await?;
+    filled.map_err(|error| CliError::failed(error.to_string(), "give the temporary folder 4 GB"))?;
+    let pipeline = Pipeline::start(env, echo, data).await?;
+    let mut cpu = Vec::new();
+    for _ in 0..effort.of(2, 5) {
+        let count = effort.of(5_000, 20_000);
+        let before = processor_time();
+        pipeline.round(count).await?;
+        cpu.push(processor_time().saturating_sub(before).as_secs_f64() * 1e6 / count as f64);
+    }
+    pipeline.stop().await;
+    let metric = format!("task_processor_us_after_{count}");
+    Ok(Figure::against(metric, median(&cpu), "us", small, "after a few thousand"))
 }
 
 /// The rows of the tasks that were done last.
