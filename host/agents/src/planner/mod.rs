@@ -21,4 +21,5 @@ mod words;
 pub use catalogue::{list_names, nearest_names};
 pub(crate) use replan::stuck_step;
 pub(crate) use schema::{Need, gates, properties};
+pub(crate) use standalone::Taken;
 pub use standalone::{ASSIGN_WAIT, AssignSpec, AssignStatus, Assigned, LeasedTask, NewTask};

@@ -96,6 +96,23 @@ pub struct LeasedTask {
     pub spec: TaskSpec,
 }
 
+/// A task that was taken from the queue for a worker of this process.
+pub(crate) struct Taken {
+    pub(crate) leased: LeasedTask,
+    /// What leases it in the truth, where that is still to be written; its claim on the queue is still held then.
+    pub(crate) unwritten: Option<Change>,
+}
+
+/// What becomes of a task that was claimed from the queue.
+enum Prepared {
+    /// It is not ready any more.
+    Gone,
+    /// Its lease is being written.
+    Leased(Task, Option<TaskSpec>),
+    /// Its lease is to be written later.
+    Deferred(LeasedTask, Change),
+}
+
 impl Scheduler {
     /// Makes a standalone task, once, and waits up to [`ASSIGN_WAIT`] for a worker to lease it.
     ///
@@ -331,13 +348,17 @@ impl Scheduler {
 
     /// Leases a task that was claimed from the queue; none when it is not ready any more.
     pub(crate) async fn take(&self, item: &Queued, agent: AgentId) -> Result<Option<LeasedTask>, AgentError> {
-        let mut taken = self.take_all(&[(item, agent)]).await;
-        taken.pop().unwrap_or(Ok(None))
+        let mut taken = self.take_all(&[(item, agent)], &|_, _| false).await;
+        taken.pop().unwrap_or(Ok(None)).map(|taken| taken.map(|taken| taken.leased))
     }
 
     /// Leases tasks that were claimed from the queue, each to its agent; in their order, none for one that is not ready any
-    /// more. Together they cost hardly more than one.
-    pub(crate) async fn take_all(&self, wanted: &[(&Queued, AgentId)]) -> Vec<Result<Option<LeasedTask>, AgentError>> {
+    /// more. Together they cost hardly more than one. `defers` says of which the caller writes the lease itself.
+    pub(crate) async fn take_all(
+        &self,
+        wanted: &[(&Queued, AgentId)],
+        defers: &(dyn Fn(&Task, &TaskSpec) -> bool + Sync),
+    ) -> Vec<Result<Option<Taken>, AgentError>> {
         let ids: Vec<TaskId> = wanted.iter().map(|(item, _)| item.task).collect();
         let read = match self.truth().tasks_by_ids(&ids).await {
             Ok(read) => read,
@@ -357,12 +378,17 @@ impl Scheduler {
         let (mut changes, mut prepared) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for ((_, agent), task) in wanted.iter().zip(ready) {
             prepared.push(match task {
-                None => Ok(None),
+                None => Ok(Prepared::Gone),
                 Some(task) => {
                     let spec = specs.next().flatten();
-                    self.leasing(&task, *agent).map(|(leased, change)| {
-                        changes.push(change);
-                        Some((leased, spec))
+                    self.leasing(&task, *agent).map(|(leased, change)| match spec {
+                        Some(spec) if defers(&task, &spec) => {
+                            Prepared::Deferred(LeasedTask { task: leased, spec }, change)
+                        }
+                        spec => {
+                            changes.push(change);
+                            Prepared::Leased(leased, spec)
+                        }
                     })
                 }
             });
@@ -372,17 +398,21 @@ impl Scheduler {
         for ((item, agent), prepared) in wanted.iter().zip(prepared) {
             taken.push(match prepared {
                 Err(error) => Err(error),
-                Ok(None) => {
+                Ok(Prepared::Gone) => {
                     self.ack(item).await;
                     Ok(None)
                 }
-                Ok(Some((task, spec))) => match committed.next() {
+                Ok(Prepared::Deferred(leased, change)) => {
+                    self.tell_if_leased(&leased.task);
+                    Ok(Some(Taken { leased, unwritten: Some(change) }))
+                }
+                Ok(Prepared::Leased(task, spec)) => match committed.next() {
                     Some(Ok(Committed::Applied)) => {
                         self.tell_if_leased(&task);
                         self.ack(item).await;
-                        self.check_leased(task, spec, *agent).await
+                        self.check_leased(task, spec, *agent).await.map(written)
                     }
-                    Some(Ok(Committed::Stale(_))) => self.take_anew(item, *agent).await,
+                    Some(Ok(Committed::Stale(_))) => self.take_anew(item, *agent).await.map(written),
                     Some(Err(error)) => Err(error.into()),
                     None => Err(AgentError::Unavailable("the store did not answer".to_owned())),
                 },
@@ -450,7 +480,8 @@ impl Scheduler {
         }
     }
 
-    async fn ack(&self, item: &Queued) {
+    /// Takes a task off the queue for good.
+    pub(crate) async fn ack(&self, item: &Queued) {
         if let Err(error) = self.queue().ack(self.planner_id(), &item.receipt).await {
             tracing::warn!(task = %item.task, %error, "a task could not be taken off the queue; it is seen again and skipped");
         }
@@ -507,6 +538,10 @@ fn check_depth(field: &str, value: Option<&Value>) -> Result<(), AgentError> {
 
 fn no_spec(task: &Task) -> AgentError {
     AgentError::Unavailable(format!("the specification of task {} is missing", task.id))
+}
+
+fn written(leased: Option<LeasedTask>) -> Option<Taken> {
+    leased.map(|leased| Taken { leased, unwritten: None })
 }
 
 enum Made {

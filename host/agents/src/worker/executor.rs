@@ -5,6 +5,7 @@
 //! writes no state: the reporter does. Called by the worker pool.
 
 use super::callee::{Blame, Callees};
+use super::deferred::{DeferredLease, LeaseFirst};
 use super::ports::{DeclaredSecrets, RunIdentity, TruthPorts, agent_of};
 use crate::planner::LeasedTask;
 use chimera_core::clock::Clock;
@@ -148,12 +149,17 @@ impl Executor {
     }
 
     /// Runs a leased task to its end. Dropping the future drops the guest and everything it waits for.
-    pub async fn execute(&self, leased: &LeasedTask, lease: &Lease) -> Executed {
+    pub(crate) async fn execute(
+        &self,
+        leased: &LeasedTask,
+        lease: &Lease,
+        deferred: Option<Arc<DeferredLease>>,
+    ) -> Executed {
         let started = Instant::now();
         let deadline = started + self.time_for(leased);
         let blame = Arc::new(Blame::default());
         let mut manifest = None;
-        let run = self.run(leased, lease, deadline, &blame, &mut manifest);
+        let run = self.run(leased, lease, deferred, deadline, &blame, &mut manifest);
         let (report, logs) = match tokio::time::timeout_at((deadline + GRACE).into(), run).await {
             Ok(report) => {
                 let logs = (report.unwritten.next > 0).then(|| digest_of_logs(&report));
@@ -178,6 +184,7 @@ impl Executor {
         &self,
         leased: &LeasedTask,
         lease: &Lease,
+        deferred: Option<Arc<DeferredLease>>,
         deadline: Instant,
         blame: &Arc<Blame>,
         told: &mut Option<Arc<Manifest>>,
@@ -207,7 +214,10 @@ impl Executor {
             deadline,
             skill_calls: Budget::MAX_CALLS,
         };
-        let ports = self.ports_for(leased, lease, &loaded, blame);
+        let mut ports = self.ports_for(leased, lease, &loaded, blame);
+        if let Some(lease) = deferred {
+            ports.journal = Arc::new(LeaseFirst { lease, journal: ports.journal });
+        }
         let report = self.0.sandbox.run(&loaded.prepared, request, ports).await;
         held_against_schema(report, &manifest, deadline + GRACE).await
     }

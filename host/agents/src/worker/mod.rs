@@ -10,3 +10,4 @@ pub mod replay;
 pub mod reporter;
 
 mod callee;
+mod deferred;

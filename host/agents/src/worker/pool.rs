@@ -4,12 +4,14 @@
 //! A run that panics costs its attempt and not the worker; a run whose heartbeat is refused is dropped. The pool decides
 //! nothing about tasks. Started by the swarm.
 
+use super::deferred::{BriefRuns, DeferredLease, MOMENT};
 use super::executor::{Executed, Executor};
 use super::reporter::report_run;
 use crate::error::{AgentError, AgentErrorKind};
-use crate::planner::LeasedTask;
 use crate::planner::scheduler::Scheduler;
+use crate::planner::{LeasedTask, Taken};
 use crate::runner::Turn;
+use chimera_core::change::Change;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::AgentId;
 use chimera_core::ports::Queued;
@@ -34,6 +36,7 @@ pub struct Pool {
 struct Inner {
     scheduler: Scheduler,
     executor: Executor,
+    brief: BriefRuns,
     free: Mutex<Vec<AgentId>>,
     runs: TaskTracker,
     draining: CancellationToken,
@@ -76,7 +79,8 @@ impl Pool {
     ) -> Self {
         let free = Mutex::new(workers.iter().rev().copied().collect());
         let done = CancellationToken::new();
-        Self { inner: Arc::new(Inner { scheduler, executor, free, runs: TaskTracker::new(), draining, stop, done }) }
+        let (brief, runs) = (BriefRuns::since(scheduler.clock().now()), TaskTracker::new());
+        Self { inner: Arc::new(Inner { scheduler, executor, brief, free, runs, draining, stop, done }) }
     }
 
     /// Takes tasks until it is told to drain or to stop, then waits for the runs to end.
@@ -136,10 +140,15 @@ impl Pool {
             busy.push(Busy { pool: self.clone(), worker });
         }
         let wanted: Vec<(&Queued, AgentId)> = items.iter().zip(&busy).map(|(item, busy)| (item, busy.worker)).collect();
-        let taken = self.inner.scheduler.take_all(&wanted).await;
-        for ((item, busy), taken) in items.iter().zip(busy).zip(taken) {
+        let brief = &self.inner.brief;
+        let taken = self.inner.scheduler.take_all(&wanted, &|task, spec| brief.may_defer(task, spec)).await;
+        for ((item, busy), taken) in items.into_iter().zip(busy).zip(taken) {
             match taken {
-                Ok(Some(leased)) => _ = self.inner.runs.spawn(async move { busy.serve(Arc::new(leased)).await }),
+                Ok(Some(Taken { leased, unwritten })) => {
+                    self.inner
+                        .runs
+                        .spawn(async move { busy.serve(leased, unwritten.map(|change| (item, change))).await });
+                }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(task = %item.task, %error, "the task is left to the queue"),
             }
@@ -149,19 +158,23 @@ impl Pool {
 }
 
 impl Busy {
-    async fn serve(self, leased: Arc<LeasedTask>) {
+    async fn serve(self, leased: LeasedTask, unwritten: Option<(Queued, Change)>) {
         let inner = self.pool.inner.clone();
         let (task, attempt) = (leased.task.id, leased.task.attempt);
         let served = async {
             let Some(lease) = leased.task.lease.clone() else { return Ok(()) };
+            let deferred = unwritten
+                .map(|(item, change)| Arc::new(DeferredLease::new(inner.scheduler.clone(), item, lease.id, change)));
+            let leased = Arc::new(leased);
             let executed = tokio::select! {
-                executed = run_apart(inner.executor.clone(), leased.clone(), lease.clone()) => executed,
-                () = keep_alive(&inner.scheduler, task, attempt, &lease) => {
+                executed = run_apart(inner.executor.clone(), leased.clone(), lease.clone(), deferred.clone()) => executed,
+                () = keep_alive(&inner.scheduler, task, attempt, &lease, deferred.as_deref()) => {
                     tracing::info!(%task, attempt, "the run was dropped: its task is somebody else's now");
                     return Ok(());
                 }
             };
-            report_run(&inner.scheduler, &leased, &lease, executed).await.map(|_| ())
+            inner.brief.learn(&executed);
+            report_run(&inner.scheduler, &leased, &lease, deferred.as_deref(), executed).await.map(|_| ())
         };
         let ended: Result<(), AgentError> = tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -179,10 +192,15 @@ impl Busy {
 
 /// Runs on the threads for guests, and in a task of its own, so that a panic is a value; it is aborted when this future is
 /// dropped.
-async fn run_apart(executor: Executor, leased: Arc<LeasedTask>, lease: Lease) -> Executed {
+async fn run_apart(
+    executor: Executor,
+    leased: Arc<LeasedTask>,
+    lease: Lease,
+    deferred: Option<Arc<DeferredLease>>,
+) -> Executed {
     let skill = leased.spec.skill.clone();
     let sandbox = executor.sandbox().clone();
-    let run = sandbox.spawn(async move { executor.execute(&leased, &lease).await });
+    let run = sandbox.spawn(async move { executor.execute(&leased, &lease, deferred).await });
     run.await.unwrap_or_else(|error| {
         let what = if error.is_panic() { "panicked" } else { "was stopped" };
         let failure =
@@ -191,8 +209,27 @@ async fn run_apart(executor: Executor, leased: Arc<LeasedTask>, lease: Lease) ->
     })
 }
 
-/// Beats the heart until it is refused. An unreachable truth is no refusal: the lease lasts longer than a few beats.
-async fn keep_alive(scheduler: &Scheduler, task: chimera_core::ids::TaskId, attempt: u32, lease: &Lease) {
+/// Writes a lease that is not written yet once the run takes longer than a moment, then beats the heart until it is refused.
+/// An unreachable truth is no refusal: the lease lasts longer than a few beats.
+async fn keep_alive(
+    scheduler: &Scheduler,
+    task: chimera_core::ids::TaskId,
+    attempt: u32,
+    lease: &Lease,
+    deferred: Option<&DeferredLease>,
+) {
+    if let Some(deferred) = deferred {
+        let mut wait = MOMENT;
+        loop {
+            tokio::time::sleep(wait).await;
+            match deferred.write().await {
+                Ok(()) => break,
+                Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => return,
+                Err(error) => tracing::warn!(%task, %error, "a lease could not be written"),
+            }
+            wait = (wait * 2).min(Lease::HEARTBEAT);
+        }
+    }
     loop {
         tokio::time::sleep(Lease::HEARTBEAT).await;
         match scheduler.heartbeat(task, lease.id, attempt, lease.worker).await {

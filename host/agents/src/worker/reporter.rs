@@ -3,6 +3,7 @@
 //! A report counts only while its lease and attempt are current: a late one is refused and changes nothing. It judges
 //! nothing. Called by the worker pool and by `POST /report_result`.
 
+use super::deferred::DeferredLease;
 use super::executor::Executed;
 use crate::error::{AgentError, AgentErrorKind};
 use crate::judge::VERDICT_CAP;
@@ -60,14 +61,16 @@ pub struct Reported {
     pub hitl_required: bool,
 }
 
-/// Says how a run of the host's own worker ended. Tries again while the truth cannot be reached and the lease lasts.
+/// Says how a run of the host's own worker ended, and writes its lease with that if it is not written yet. Tries again while
+/// the truth cannot be reached and the lease lasts.
 ///
 /// # Errors
 /// `Conflict` when the run was fenced off (nothing was written); `NotFound`; `Unavailable` when the lease ran out first.
-pub async fn report_run(
+pub(crate) async fn report_run(
     scheduler: &Scheduler,
     held: &LeasedTask,
     lease: &Lease,
+    deferred: Option<&DeferredLease>,
     executed: Executed,
 ) -> Result<Task, AgentError> {
     failpoint::hit("worker.before_report");
@@ -81,7 +84,8 @@ pub async fn report_run(
         rest.write(Write::AppendJournal { task, epoch, entries });
     }
     loop {
-        let reported = report_once(scheduler, held, lease.id, &executed, &rest, actor.clone()).await;
+        let run = Run { held, lease: lease.id, deferred, executed: &executed };
+        let reported = report_once(scheduler, run, &rest, actor.clone()).await;
         match reported {
             Err(error) if error.kind() == AgentErrorKind::Unavailable && scheduler.clock().now() < lease.until => {
                 tracing::warn!(%task, %error, "the report could not be written; trying again");
@@ -97,14 +101,27 @@ pub async fn report_run(
     }
 }
 
-async fn report_once(
-    scheduler: &Scheduler,
-    held: &LeasedTask,
+/// A run that is over.
+#[derive(Clone, Copy)]
+struct Run<'r> {
+    held: &'r LeasedTask,
     lease: LeaseId,
-    executed: &Executed,
-    rest: &Change,
-    actor: Actor,
-) -> Result<Task, AgentError> {
+    deferred: Option<&'r DeferredLease>,
+    executed: &'r Executed,
+}
+
+impl Run<'_> {
+    /// Has the truth know of the lease.
+    async fn write_lease(&self) -> Result<(), AgentError> {
+        match self.deferred {
+            Some(deferred) => deferred.write().await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn report_once(scheduler: &Scheduler, run: Run<'_>, rest: &Change, actor: Actor) -> Result<Task, AgentError> {
+    let Run { held, lease, executed, .. } = run;
     let (task, attempt) = (held.task.id, held.task.attempt);
     let Executed { end, usage, skill, .. } = executed.clone();
     let mut counted = rest.clone();
@@ -117,7 +134,7 @@ async fn report_once(
     let event = match end {
         RunEnd::Finished(outcome) => {
             let event = TaskEvent::Finished { lease, attempt, outcome, usage };
-            if let Some(done) = report_judged(scheduler, held, &event, executed, &counted, &actor).await? {
+            if let Some(done) = report_judged(scheduler, run, &event, &counted, &actor).await? {
                 return Ok(done);
             }
             event
@@ -125,9 +142,11 @@ async fn report_once(
         RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure, usage, skill },
         RunEnd::Diverged(divergence) => TaskEvent::Diverged { lease, attempt, divergence, usage },
         RunEnd::Suspended(approval) => {
+            run.write_lease().await?;
             return suspend(scheduler, task, lease, attempt, approval, executed, actor).await;
         }
     };
+    run.write_lease().await?;
     let done = scheduler.apply_with(task, event, &counted, actor).await?;
     if mark == Some(RunMark::Bad) {
         scheduler.settle_canary(&executed.skill.name).await;
@@ -139,16 +158,20 @@ async fn report_once(
 /// find. None when the verdict is the judge's loop's to give: it is elsewhere, or takes longer than a moment.
 async fn report_judged(
     scheduler: &Scheduler,
-    held: &LeasedTask,
+    run: Run<'_>,
     event: &TaskEvent,
-    executed: &Executed,
     counted: &Change,
     actor: &Actor,
 ) -> Result<Option<Task>, AgentError> {
+    let Run { held, deferred, executed, .. } = run;
     if scheduler.verdicts() == Verdicts::Apart {
         return Ok(None);
     }
     let Some(manifest) = &executed.manifest else { return Ok(None) };
+    let mut unwritten = match deferred {
+        Some(deferred) => deferred.unwritten().await?,
+        None => None,
+    };
     let mut now: Option<Task> = None;
     for attempt in 0..MAX_TRIES {
         // Hardly ever has anything happened to it since it was leased; the guard says so if it has.
@@ -167,8 +190,20 @@ async fn report_judged(
         change.writes.retain(|write| !matches!(write, Write::PutOutbox(row) if row.topic == OutboxTopic::Judge));
         change.then(verdict);
         change.extend(counted.clone());
+        let is_leasing = unwritten.is_some();
+        if let Some(mut leasing) = unwritten.take() {
+            let durability = change.durability;
+            leasing.then(change);
+            change = Change { durability, ..leasing };
+        }
         match scheduler.commit_move(task.state, judged, change, &by_judge).await? {
-            Tried::Done(done) => return Ok(Some(*done)),
+            Tried::Done(done) => {
+                if let Some(deferred) = deferred.filter(|_| is_leasing) {
+                    deferred.reported().await;
+                }
+                return Ok(Some(*done));
+            }
+            // A lease whose write was not waited for may have been written all the same; if not, nothing fits below.
             Tried::Stale(_) => pause(attempt).await,
         }
         now = Some(scheduler.task(held.task.id).await?);

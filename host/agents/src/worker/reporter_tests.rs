@@ -123,7 +123,7 @@ async fn parked_too_late(decision: HumanDecision) -> TaskState {
     house.answer(&open, decision, None).await;
     let failure = Failure::new(FailureKind::Transient, "never", "never told");
     let executed = Executed { end: RunEnd::Suspended(open.id), ..Executed::failed(failure, leased.spec.skill.clone()) };
-    report_run(&house.scheduler, &leased, &lease, executed).await.expect("reported").state
+    report_run(&house.scheduler, &leased, &lease, None, executed).await.expect("reported").state
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn reported_in_one(confidence: f64) -> (Task, Vec<String>, House) {
         ..Executed::failed(failure, leased.spec.skill.clone())
     };
     let before = house.clock.now();
-    let done = report_run(&house.scheduler, &leased, &lease, executed).await.expect("reported");
+    let done = report_run(&house.scheduler, &leased, &lease, None, executed).await.expect("reported");
     assert!(done.updated_at >= before);
     let events = house.store.audit_of(leased.task.campaign, leased.task.id, 100).await.expect("read");
     (done, events.into_iter().map(|event| event.draft.action).collect(), house)
@@ -185,7 +185,7 @@ async fn a_local_report_of_a_lost_lease_is_refused_whole() {
         manifest: Some(version.manifest),
         ..Executed::failed(failure, leased.spec.skill.clone())
     };
-    let refused = report_run(&house.scheduler, &leased, &lease, executed).await.expect_err("fenced off");
+    let refused = report_run(&house.scheduler, &leased, &lease, None, executed).await.expect_err("fenced off");
     assert_eq!(refused.kind(), AgentErrorKind::Conflict);
     assert_eq!(house.store.task(leased.task.id).await.expect("read"), Some(requeued));
 }

@@ -151,6 +151,10 @@ pub(crate) struct BenchArgs {
     /// password [default: $CHIMERA_TEST_POSTGRES, else $CHIMERA_STORE]
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub(crate) postgres: Option<String>,
+    /// A Redis server to measure on beside PostgreSQL, for `tasks`: the queue of a shard of the benchmark's own is put on it.
+    /// It may hold a password [default: $CHIMERA_TEST_REDIS, else $CHIMERA_REDIS]
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
     /// The language model's folder, for `search` [env: CHIMERA_TEST_MODEL]
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,

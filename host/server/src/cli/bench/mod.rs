@@ -46,7 +46,7 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let (name, results) = match args.name {
         BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
-        BenchName::Tasks => ("tasks", tasks::run(&env, effort).await?),
+        BenchName::Tasks => ("tasks", tasks::run(&env, effort, cluster(&args)).await?),
         BenchName::Store => ("store", store::run(args.postgres.as_deref(), effort).await?),
         BenchName::Search => ("search", search::run(effort, args.model, args.weaviate).await?),
     };
@@ -61,12 +61,24 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
 
 /// The PostgreSQL server to measure on: the flag's, else the one that the tests are given, else the store's.
 fn postgres_url(flag: Option<&str>) -> CliResult<String> {
-    let told = |name: &str| std::env::var(name).ok().filter(|url| url.starts_with("postgres"));
-    let url = flag.map(str::to_owned).or_else(|| told("CHIMERA_TEST_POSTGRES")).or_else(|| told("CHIMERA_STORE"));
+    let url = told(flag, ["CHIMERA_TEST_POSTGRES", "CHIMERA_STORE"], "postgres");
     url.ok_or_else(|| {
         CliError::usage(
             "no PostgreSQL server to measure on",
             "name one with --postgres URL, or start one: `cargo xtask services up`",
         )
     })
+}
+
+/// The servers of a cluster, if both are told of.
+fn cluster(args: &BenchArgs) -> Option<tasks::Servers> {
+    let postgres = postgres_url(args.postgres.as_deref()).ok()?;
+    let redis = told(args.redis.as_deref(), ["CHIMERA_TEST_REDIS", "CHIMERA_REDIS"], "redis")?;
+    Some(tasks::Servers { postgres, redis })
+}
+
+/// A server's address: the flag's, else the first that the environment has.
+fn told(flag: Option<&str>, variables: [&str; 2], scheme: &str) -> Option<String> {
+    let of_environment = |name: &str| std::env::var(name).ok().filter(|url| url.starts_with(scheme));
+    flag.map(str::to_owned).or_else(|| variables.into_iter().find_map(of_environment))
 }

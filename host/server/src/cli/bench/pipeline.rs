@@ -4,14 +4,16 @@
 //! audited, and durable. It is counted once its verdict is. Only the network is left out. Called by the benchmark of tasks.
 
 use super::guests::Guest;
+use super::tasks::Servers;
+use crate::address::Address;
 use crate::cli::Env;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::inputs::read_capped;
-use crate::config::{Flags, MAX_WORKERS, Setting};
+use crate::config::{Flags, Setting, Store};
 use crate::wiring::Platform;
 use chimera_agents::planner::{AssignSpec, NewTask};
 use chimera_core::audit::Actor;
-use chimera_core::ids::TaskId;
+use chimera_core::ids::{SpecId, SystemIds, TaskId};
 use chimera_core::ports::listen::{Heard, Listener};
 use chimera_core::ports::{Notice, Truth};
 use chimera_core::task::TaskState;
@@ -22,6 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Tasks that run at once: enough to keep every batch full.
+const WORKERS: usize = 256;
 /// Tasks that are assigned with one call.
 const AT_ONCE: usize = 500;
 /// How long a round may stand still before it is given up.
@@ -43,10 +47,21 @@ struct OnTheirWay {
 }
 
 impl Pipeline {
-    /// Starts it on an empty folder, and has it do a few tasks.
-    pub(super) async fn start(env: &Env, guest: &Guest, folder: &Path) -> CliResult<Self> {
+    /// Starts it on an empty folder, and on an empty database if there are servers, and has it do a few tasks.
+    pub(super) async fn start(env: &Env, guest: &Guest, folder: &Path, servers: Option<&Servers>) -> CliResult<Self> {
         let mut config = env.config_with(Flags { data_dir: Some(folder.to_owned()), ..env.flags() })?;
-        config.workers = Setting::flag(MAX_WORKERS, "bench");
+        config.workers = Setting::flag(WORKERS, "bench");
+        (config.store, config.redis, config.redis_backup) = (Setting::flag(Store::Sqlite, "bench"), None, None);
+        if let Some(servers) = servers {
+            let address = |url: &str, scheme: &str| {
+                Address::parse(url, &[scheme], "redis://host:6379")
+                    .map_err(|problem| CliError::usage(format!("the address of a server {problem}"), ""))
+            };
+            config.store = Setting::flag(Store::Postgres(address(&servers.postgres, "postgres")?), "bench");
+            config.redis = Some(Setting::flag(address(&servers.redis, "redis")?, "bench"));
+            // A shard of its own: nobody else takes what is on its queue.
+            config.planner_id = Setting::flag(format!("bench-{}", SpecId::new(&SystemIds)), "bench");
+        }
         let platform =
             Platform::start(config).await.map_err(|error| failed("the platform cannot be started", error))?;
         let wasm = read_capped(&guest.component, MAX_COMPONENT_BYTES as u64)?;

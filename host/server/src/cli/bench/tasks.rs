@@ -9,9 +9,9 @@ use super::guests;
 use super::pipeline::Pipeline;
 use super::report::Figure;
 use crate::cli::Env;
-use crate::cli::error::{CliError, CliResult};
+use crate::cli::error::{CliError, CliResult, Exit};
 use crate::cli::output::tell;
-use chimera_store::SqliteFloor;
+use chimera_store::{PostgresFloor, SqliteFloor};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +21,50 @@ use std::time::Duration;
 const CELERY: &str = "Celery + Redis, tasks/s";
 /// What rows are held against.
 const RAW_SQL: &str = "raw batched SQL, rows/s";
-/// How often the platform writes a task's row once it is there: leased, and judged.
-const REWRITES: u64 = 2;
+/// How often the platform writes a task's row once it is there, at the least: leased, reported and judged at once.
+const REWRITES: u64 = 1;
 /// The database within the platform's folder.
 const DATABASE: &str = "chimera.db";
 
-pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
+/// The servers of a cluster.
+pub(super) struct Servers {
+    pub(super) postgres: String,
+    pub(super) redis: String,
+}
+
+/// A platform on the servers of a cluster, in a database of its own.
+struct Cluster {
+    database: PostgresFloor,
+    pipeline: Pipeline,
+    _folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(env: &Env, echo: &guests::Guest, servers: &Servers) -> CliResult<Self> {
+        let folder = tempfile::tempdir().map_err(|error| CliError::failed(error.to_string(), "set TMPDIR"))?;
+        let database = PostgresFloor::open(&servers.postgres).await.map_err(unusable)?;
+        let own = Servers { postgres: database.url().to_owned(), redis: servers.redis.clone() };
+        match Pipeline::start(env, echo, &folder.path().join("data"), Some(&own)).await {
+            Ok(pipeline) => Ok(Self { database, pipeline, _folder: folder }),
+            Err(error) => {
+                database.remove().await.map_err(unusable)?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn stop(self) -> CliResult {
+        self.pipeline.stop().await;
+        self.database.remove().await.map_err(unusable)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn unusable(error: chimera_store::StoreError) -> CliError {
+    CliError::failed(error.to_string(), "name servers that run with --postgres URL and --redis URL")
+}
+
+pub(super) async fn run(env: &Env, effort: Effort, servers: Option<Servers>) -> CliResult<Vec<Figure>> {
     let echo = guests::built(env, "echo", json!({ "text": "hello" })).await?;
     tell("starting Celery and Redis");
     let mut celery = match apart(Celery::start).await? {
@@ -39,8 +77,16 @@ pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
     let folder = tempfile::tempdir().map_err(|error| CliError::failed(error.to_string(), "set TMPDIR"))?;
     tell("starting the platform");
     let data = folder.path().join("data");
-    let pipeline = Pipeline::start(env, &echo, &data).await?;
+    let pipeline = Pipeline::start(env, &echo, &data, None).await?;
+    let cluster = match &servers {
+        Some(servers) => Some(Cluster::start(env, &echo, servers).await?),
+        None => {
+            tell("no servers, and so no figure of a cluster: `cargo xtask services up` starts some");
+            None
+        }
+    };
     let (mut ours, mut theirs, mut raw, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut of_cluster = Vec::new();
     let mut floor = None;
     for round in 1..=effort.of(3, 7) {
         tell(&format!("round {round}"));
@@ -60,6 +106,9 @@ pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
         ours.push(pipeline.round(count).await?);
         let spent = processor_time().saturating_sub(before);
         cpu.push(spent.as_secs_f64() * 1e6 / count as f64);
+        if let Some(cluster) = &cluster {
+            of_cluster.push(cluster.pipeline.round(count).await?);
+        }
         let found = match floor.take() {
             Some(floor) => floor,
             None => Arc::new(read_floor(&data, count).await?),
@@ -68,11 +117,18 @@ pub(super) async fn run(env: &Env, effort: Effort) -> CliResult<Vec<Figure>> {
         floor = Some(found);
     }
     drop(celery);
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
     let rate = median(&ours);
-    let mut figures = vec![match theirs.is_empty() {
-        true => Figure::alone("tasks_per_s_embedded", rate, "tasks/s"),
-        false => Figure::against("tasks_per_s_embedded", rate, "tasks/s", median(&theirs), CELERY),
-    }];
+    let against_celery = |metric: &'static str, rate: f64| match theirs.is_empty() {
+        true => Figure::alone(metric, rate, "tasks/s"),
+        false => Figure::against(metric, rate, "tasks/s", median(&theirs), CELERY),
+    };
+    let mut figures = vec![against_celery("tasks_per_s_embedded", rate)];
+    if !of_cluster.is_empty() {
+        figures.push(against_celery("tasks_per_s_cluster", median(&of_cluster)));
+    }
     figures.push(Figure::alone("task_processor_us", median(&cpu), "us"));
     let found_floor = floor.clone();
     if let Some(floor) = floor {
@@ -108,7 +164,7 @@ async fn in_a_large_table(
     let database = data.join(DATABASE);
     let filled = apart(move || floor.fill(&database, count)).await?;
     filled.map_err(|error| CliError::failed(error.to_string(), "give the temporary folder 4 GB"))?;
-    let pipeline = Pipeline::start(env, echo, data).await?;
+    let pipeline = Pipeline::start(env, echo, data, None).await?;
     let mut cpu = Vec::new();
     for _ in 0..effort.of(2, 5) {
         let count = effort.of(5_000, 20_000);
