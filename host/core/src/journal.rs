@@ -101,7 +101,7 @@ impl JournalEntry {
 
     /// The entry that says how a run ended.
     pub fn end(ordinal: u32, end: &RecordedEnd) -> Self {
-        let answer = AnswerText::from(&serde_json::to_value(end).unwrap_or_default());
+        let answer = AnswerText(serde_json::to_string(end).unwrap_or_default().into());
         Self { ordinal, call: Self::END.into(), request: Digest::of(b""), answer }
     }
 

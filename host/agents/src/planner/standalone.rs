@@ -412,7 +412,7 @@ impl Scheduler {
                         self.ack(item).await;
                         self.check_leased(task, spec, *agent).await.map(written)
                     }
-                    Some(Ok(Committed::Stale(_))) => self.take_anew(item, *agent).await.map(written),
+                    Some(Ok(Committed::Stale(_))) => Box::pin(self.take_anew(item, *agent)).await.map(written),
                     Some(Err(error)) => Err(error.into()),
                     None => Err(AgentError::Unavailable("the store did not answer".to_owned())),
                 },
@@ -473,7 +473,7 @@ impl Scheduler {
             usage: Usage::default(),
             skill: spec.skill,
         };
-        match self.apply(task.id, event, Actor::Worker(agent)).await {
+        match Box::pin(self.apply(task.id, event, Actor::Worker(agent))).await {
             Ok(_) => Ok(None),
             Err(error) if error.kind() == AgentErrorKind::Conflict => Ok(None),
             Err(error) => Err(error),

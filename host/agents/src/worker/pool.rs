@@ -2,7 +2,8 @@
 //! own, and keeps its lease alive.
 //!
 //! A run that panics costs its attempt and not the worker; a run whose heartbeat is refused is dropped. The pool decides
-//! nothing about tasks. Started by the swarm.
+//! nothing about tasks. What is large and comes late, or seldom, is boxed: a run's future is moved some times before it is
+//! first polled, and is as large as its largest part. Started by the swarm.
 
 use super::deferred::{BriefRuns, DeferredLease, MOMENT};
 use super::executor::{Executed, Executor};
@@ -174,7 +175,7 @@ impl Busy {
                 }
             };
             inner.brief.learn(&executed);
-            report_run(&inner.scheduler, &leased, &lease, deferred.as_deref(), executed).await.map(|_| ())
+            Box::pin(report_run(&inner.scheduler, &leased, &lease, deferred.as_deref(), executed)).await.map(|_| ())
         };
         let ended: Result<(), AgentError> = tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -200,7 +201,7 @@ async fn run_apart(
 ) -> Executed {
     let skill = leased.spec.skill.clone();
     let sandbox = executor.sandbox().clone();
-    let run = sandbox.spawn(async move { executor.execute(&leased, &lease, deferred).await });
+    let run = sandbox.spawn(async move { Box::pin(executor.execute(&leased, &lease, deferred)).await });
     run.await.unwrap_or_else(|error| {
         let what = if error.is_panic() { "panicked" } else { "was stopped" };
         let failure =
@@ -222,7 +223,7 @@ async fn keep_alive(
         let mut wait = MOMENT;
         loop {
             tokio::time::sleep(wait).await;
-            match deferred.write().await {
+            match Box::pin(deferred.write()).await {
                 Ok(()) => break,
                 Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => return,
                 Err(error) => tracing::warn!(%task, %error, "a lease could not be written"),
@@ -232,7 +233,7 @@ async fn keep_alive(
     }
     loop {
         tokio::time::sleep(Lease::HEARTBEAT).await;
-        match scheduler.heartbeat(task, lease.id, attempt, lease.worker).await {
+        match Box::pin(scheduler.heartbeat(task, lease.id, attempt, lease.worker)).await {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), AgentErrorKind::Conflict | AgentErrorKind::NotFound) => return,
             Err(error) => tracing::warn!(%task, %error, "a heartbeat could not be written"),

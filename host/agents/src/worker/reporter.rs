@@ -143,11 +143,11 @@ async fn report_once(scheduler: &Scheduler, run: Run<'_>, rest: &Change, actor: 
         RunEnd::Diverged(divergence) => TaskEvent::Diverged { lease, attempt, divergence, usage },
         RunEnd::Suspended(approval) => {
             run.write_lease().await?;
-            return suspend(scheduler, task, lease, attempt, approval, executed, actor).await;
+            return Box::pin(suspend(scheduler, task, lease, attempt, approval, executed, actor)).await;
         }
     };
     run.write_lease().await?;
-    let done = scheduler.apply_with(task, event, &counted, actor).await?;
+    let done = Box::pin(scheduler.apply_with(task, event, &counted, actor)).await?;
     if mark == Some(RunMark::Bad) {
         scheduler.settle_canary(&executed.skill.name).await;
     }
