@@ -151,8 +151,8 @@ pub(crate) struct BenchArgs {
     /// password [default: $CHIMERA_TEST_POSTGRES, else $CHIMERA_STORE]
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub(crate) postgres: Option<String>,
-    /// A Redis server to measure on beside PostgreSQL, for `tasks`: the queue of a shard of the benchmark's own is put on it.
-    /// It may hold a password [default: $CHIMERA_TEST_REDIS, else $CHIMERA_REDIS]
+    /// A Redis server to measure on beside PostgreSQL, for `tasks` and `store`: the keys are the benchmark's own. It may hold
+    /// a password [default: $CHIMERA_TEST_REDIS, else $CHIMERA_REDIS]
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub(crate) redis: Option<String>,
     /// The language model's folder, for `search` [env: CHIMERA_TEST_MODEL]
@@ -170,7 +170,7 @@ pub(crate) enum BenchName {
     Sandbox,
     /// Whole tasks, from being assigned to a durable verdict, against Celery with Redis
     Tasks,
-    /// Writes and reads of the truth on PostgreSQL, against raw SQL and pgbench
+    /// Writes and reads of the truth on PostgreSQL, against raw SQL and pgbench; operations on Redis
     Store,
     /// Speed and quality of search, against exact search and against words alone
     Search,

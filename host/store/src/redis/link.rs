@@ -147,6 +147,29 @@ impl Redis {
         self.command(&redis::cmd("PING")).await
     }
 
+    /// Removes every key of its prefix, for whoever made a prefix of their own; does nothing without one.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn remove_all(&self) -> Result<(), PortError> {
+        if self.prefix().is_empty() {
+            return Ok(());
+        }
+        let pattern: String = self.prefix().chars().flat_map(escaped).chain(['*']).collect();
+        let mut cursor = 0_u64;
+        loop {
+            let scan = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000).to_owned();
+            let (next, keys): (u64, Vec<String>) = self.command(&scan).await?;
+            if !keys.is_empty() {
+                self.command::<()>(redis::cmd("UNLINK").arg(keys)).await?;
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     pub(super) fn prefix(&self) -> &str {
         &self.0.prefix
     }
@@ -310,6 +333,12 @@ fn address(address: &ConnectionAddr, db: i64) -> String {
 
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// A character of a key as one of a pattern.
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let is_special = matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+    is_special.then_some('\\').into_iter().chain([character])
 }
 
 #[cfg(test)]

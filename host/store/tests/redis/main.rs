@@ -7,7 +7,6 @@
 #[path = "../contract/mod.rs"]
 mod contract;
 mod faults;
-mod latency;
 mod leases;
 mod notices;
 mod own;
@@ -53,27 +52,14 @@ impl Keys {
 }
 
 impl Keys {
-    /// As if the server had come back empty.
+    /// As if the server had come back empty. Apart from the test's runtime: it is also called where nothing can be awaited.
     fn remove_all(&self) {
-        let mut db = redis::Client::open(server()).unwrap().get_connection().unwrap();
-        let mut cursor = 0_u64;
-        loop {
-            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(format!("{}*", self.prefix))
-                .arg("COUNT")
-                .arg(1000)
-                .query(&mut db)
-                .unwrap();
-            if !keys.is_empty() {
-                let _: u64 = redis::cmd("UNLINK").arg(keys).query(&mut db).unwrap();
-            }
-            cursor = next;
-            if cursor == 0 {
-                return;
-            }
-        }
+        let options = self.options();
+        let remove = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { Redis::open(options).await.unwrap().remove_all().await.unwrap() });
+        };
+        std::thread::spawn(remove).join().unwrap();
     }
 }
 

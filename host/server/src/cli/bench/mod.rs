@@ -9,6 +9,7 @@ pub(crate) mod cold_start;
 mod guests;
 mod parked;
 mod pipeline;
+mod redis;
 mod report;
 mod sandbox;
 mod search;
@@ -47,7 +48,7 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     let (name, results) = match args.name {
         BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
         BenchName::Tasks => ("tasks", tasks::run(&env, effort, cluster(&args)).await?),
-        BenchName::Store => ("store", store::run(args.postgres.as_deref(), effort).await?),
+        BenchName::Store => ("store", store::run(args.postgres.as_deref(), redis_url(&args), effort).await?),
         BenchName::Search => ("search", search::run(effort, args.model, args.weaviate).await?),
     };
     let report = report::Report::new(name, results);
@@ -73,8 +74,11 @@ fn postgres_url(flag: Option<&str>) -> CliResult<String> {
 /// The servers of a cluster, if both are told of.
 fn cluster(args: &BenchArgs) -> Option<tasks::Servers> {
     let postgres = postgres_url(args.postgres.as_deref()).ok()?;
-    let redis = told(args.redis.as_deref(), ["CHIMERA_TEST_REDIS", "CHIMERA_REDIS"], "redis")?;
-    Some(tasks::Servers { postgres, redis })
+    Some(tasks::Servers { postgres, redis: redis_url(args)? })
+}
+
+fn redis_url(args: &BenchArgs) -> Option<String> {
+    told(args.redis.as_deref(), ["CHIMERA_TEST_REDIS", "CHIMERA_REDIS"], "redis")
 }
 
 /// A server's address: the flag's, else the first that the environment has.

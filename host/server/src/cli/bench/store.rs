@@ -1,4 +1,4 @@
-//! `chimera bench store`: what the truth on PostgreSQL writes and reads a second.
+//! `chimera bench store`: what the truth on PostgreSQL writes and reads a second, and how fast Redis answers.
 //!
 //! Held against the same rows as raw batched SQL and against pgbench, on the same server, in turn. It works in a database of
 //! its own, which it makes and removes. Called by [`super::run`].
@@ -41,13 +41,17 @@ const PGBENCH: &str = "pgbench, transactions/s";
 /// A row of a task as it is when it has been judged, roughly in bytes.
 const ROW: usize = 1_200;
 
-pub(super) async fn run(url: Option<&str>, effort: Effort) -> CliResult<Vec<Figure>> {
+pub(super) async fn run(url: Option<&str>, redis: Option<String>, effort: Effort) -> CliResult<Vec<Figure>> {
     let url = super::postgres_url(url)?;
     let floor = PostgresFloor::open(&url).await.map_err(failed)?;
     let measured = measure(&floor, effort).await;
     let removed = floor.remove().await.map_err(failed);
-    let figures = measured?;
+    let mut figures = measured?;
     removed?;
+    match redis {
+        Some(url) => figures.extend(super::redis::run(&url, effort).await?),
+        None => tell("no Redis server, and so no figure of it: name one with --redis URL"),
+    }
     Ok(figures)
 }
 
