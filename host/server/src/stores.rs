@@ -10,7 +10,7 @@ use chimera_agents::fleet::Fleet;
 use chimera_agents::planner::scheduler::Scheduler;
 use chimera_core::audit::{Actor, AuditDraft};
 use chimera_core::change::Change;
-use chimera_core::clock::SystemClock;
+use chimera_core::clock::{Clock, SystemClock};
 use chimera_core::ports::listen::{Heard, Receiver};
 use chimera_core::ports::{Blobs, Notice, Queue, RateLimits, Scratch, Truth, TruthScratch};
 use chimera_registry::{FolderBlobs, LayeredBlobs};
@@ -99,6 +99,14 @@ impl Stores {
         }
     }
 
+    /// What tells the present to everybody who works on the truth: the server's clock if others do too.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        match self {
+            Self::Alone(_) => Arc::new(SystemClock),
+            Self::Shared { store, .. } => store.clock(),
+        }
+    }
+
     /// The skills' bytes: in a folder that is this process's, and for all where the truth is.
     pub(crate) fn blobs(&self, folder: FolderBlobs) -> Arc<dyn Blobs> {
         match self {
@@ -181,7 +189,7 @@ impl Passing {
             backup: backup.map(|backup| Arc::new(RedisQueue::new(backup)) as Arc<dyn Queue>),
             last: Arc::new(store.queue()),
         };
-        let queue = FallbackQueue::start(queues, FallbackTerms::default(), Arc::new(SystemClock));
+        let queue = FallbackQueue::start(queues, FallbackTerms::default(), store.clock());
         let notices = RedisNotices::start(redis.clone());
         tokio::spawn(forward(store.clone(), notices.clone()));
         Self { redis, queue, notices }

@@ -11,7 +11,7 @@ use chimera_agents::judge::hitl::Hitl;
 use chimera_agents::planner::scheduler::Scheduler;
 use chimera_agents::swarm::{Swarm, SwarmDeps, SwarmHandle};
 use chimera_agents::worker::replay::Replayer;
-use chimera_core::clock::{Clock, SystemClock};
+use chimera_core::clock::Clock;
 use chimera_core::ids::{IdSource, SystemIds};
 use chimera_core::ports::{Deny, PortError, Queue, RateLimits, SkillIndex, Truth};
 use chimera_core::records::AgentRole;
@@ -139,7 +139,7 @@ impl Platform {
         let fleet = stores.fleet(data_dir)?;
         let (truth, queue) = (stores.truth(), stores.queue());
         let events = EventCounts::start(truth.as_ref());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = stores.clock();
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
         let folder =
             FolderBlobs::open(data_dir.join("blobs")).map_err(|error| port("opening the skills' folder", error))?;

@@ -7,7 +7,7 @@ use super::PostgresStore;
 use crate::error::postgres_error;
 use crate::rows::PortResult;
 use async_trait::async_trait;
-use chimera_core::clock::{Clock as _, SystemClock};
+use chimera_core::clock::Clock as _;
 use chimera_core::digest::Digest;
 use chimera_core::ports::{Blobs, PortError, PortErrorKind};
 use sqlx::{query, query_scalar};
@@ -35,7 +35,7 @@ impl Blobs for PostgresStore {
             "INSERT INTO blobs (digest, created_at, bytes) VALUES ($1, $2, $3)
              ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes",
         );
-        let put = put.bind(digest.to_string()).bind(SystemClock.now().as_millis()).bind(bytes);
+        let put = put.bind(digest.to_string()).bind(self.shared.clock.now().as_millis()).bind(bytes);
         put.execute(self.reader()).await.map_err(postgres_error)?;
         Ok(digest)
     }

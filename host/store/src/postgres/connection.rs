@@ -1,8 +1,10 @@
 //! Connections to the server, and what each is told first.
 //!
 //! A session that stops in the middle of a transaction must not hold its locks for ever, whatever the server's own settings
-//! are. Called by the writers and by the pool of readers.
+//! are. Called by the writers and by the pools.
 
+use super::CONNECT;
+use super::pool::within;
 use crate::error::postgres_error;
 use crate::rows::PortResult;
 use sqlx::postgres::PgConnectOptions;
@@ -17,11 +19,14 @@ const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s';
     SET synchronous_commit = on;
     SET jit = off";
 
-/// Opens a connection.
+/// Opens a connection, within the time that this may take.
 pub(super) async fn open(options: &PgConnectOptions) -> PortResult<PgConnection> {
-    let mut db = options.connect().await.map_err(postgres_error)?;
-    prepare(&mut db).await.map_err(postgres_error)?;
-    Ok(db)
+    let opened = async {
+        let mut db = options.connect().await?;
+        prepare(&mut db).await?;
+        Ok(db)
+    };
+    within(CONNECT, opened).await.map_err(postgres_error)
 }
 
 /// Tells a new connection what every one is told.

@@ -6,11 +6,12 @@
 //! truth. Started by [`PostgresStore::open`](super::PostgresStore::open).
 
 use super::connection;
+use super::pool::{Pool, within};
 use crate::installed::Installed;
 use chimera_core::change::OutboxTopic;
 use chimera_core::ports::Notice;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{PgPool, query};
+use sqlx::query;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ impl Hints {
     }
 
     /// Tells until `stop`.
-    pub(super) async fn tell(&self, pool: &PgPool, stop: &CancellationToken) {
+    pub(super) async fn tell(&self, pool: &Pool, stop: &CancellationToken) {
         let mut told_of_events: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -128,6 +129,8 @@ impl Hints {
 /// What hears the other processes.
 pub(super) struct Ear {
     pub(super) connect: PgConnectOptions,
+    /// How long an answer may take, and how long silence is not asked about.
+    pub(super) answers_within: Duration,
     pub(super) hints: Arc<Hints>,
     pub(super) installed: Arc<Installed>,
     pub(super) notices: broadcast::Sender<Notice>,
@@ -148,11 +151,14 @@ impl Ear {
             .acquire_timeout(super::CONNECT)
             .after_connect(|db, _| Box::pin(connection::prepare(db)))
             .connect_lazy_with(self.connect.clone());
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        let schema = sqlx::query_scalar("SELECT coalesce(current_schema(), '')").fetch_one(&mut listener).await?;
-        Ok(Listening { listener, schema })
+        let attached = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            let schema = sqlx::query_scalar("SELECT coalesce(current_schema(), '')").fetch_one(&mut listener).await?;
+            Ok(Listening { listener, schema })
+        };
+        within(super::CONNECT, attached).await
     }
 
     /// Listens until `stop`, and begins anew whenever the connection is lost.
@@ -189,10 +195,22 @@ impl Ear {
 
     /// Until the connection is lost.
     async fn hear(&self, listening: &mut Listening) -> sqlx::Result<()> {
-        while let Some(told) = listening.listener.try_recv().await? {
-            self.notices_in(told.payload(), &listening.schema).into_iter().for_each(|notice| self.heard(notice));
+        loop {
+            // Waiting for a message may be given up at any moment: none is lost by it.
+            match tokio::time::timeout(self.answers_within, listening.listener.try_recv()).await {
+                Ok(Ok(Some(told))) => {
+                    self.notices_in(told.payload(), &listening.schema)
+                        .into_iter()
+                        .for_each(|notice| self.heard(notice));
+                }
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                // Nobody has said anything, or the server cannot be reached any more: that looks the same.
+                Err(_) => {
+                    within(self.answers_within, query("SELECT 1").execute(&mut listening.listener)).await?;
+                }
+            }
         }
-        Ok(())
     }
 
     /// What another process of the same schema says; what cannot be read says nothing.
@@ -230,7 +248,13 @@ mod tests {
     fn only_what_can_be_read_is_heard() {
         let (notices, _) = broadcast::channel(8);
         let connect = PgConnectOptions::new_without_pgpass();
-        let ear = Ear { connect, hints: Arc::new(Hints::new()), installed: Arc::default(), notices };
+        let ear = Ear {
+            connect,
+            answers_within: LAST_RETRY,
+            hints: Arc::new(Hints::new()),
+            installed: Arc::default(),
+            notices,
+        };
         let heard = |payload: &str| ear.notices_in(payload, "one two");
         assert_eq!(heard("p judge,queued one two"), [Notice::Outbox(OutboxTopic::Judge), Notice::Queued]);
         let name = "acme/scan".parse().unwrap();

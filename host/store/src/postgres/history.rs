@@ -4,13 +4,14 @@
 //! over go at once, with their table; of the others a little at a time. One process does it at a time, now and then, in turn
 //! with its claims on the outbox. How long things are kept is core's to say. Called by the claims.
 
+use super::pool::Pool;
 use crate::error::postgres_error;
 use crate::rows::PortResult;
 use chimera_core::clock::Timestamp;
 use chimera_core::journal;
 use chimera_core::records::TrendItem;
 use chimera_core::task::TaskState;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar, raw_sql};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -42,19 +43,19 @@ struct Place {
 
 impl History {
     /// A turn, if it is time for one and nobody is at it.
-    pub(super) async fn turn(&self, pool: &PgPool, now: Timestamp) -> PortResult<()> {
+    pub(super) async fn turn(&self, pool: &Pool, now: Timestamp) -> PortResult<()> {
         let Ok(mut place) = self.0.try_lock() else { return Ok(()) };
         if place.at.is_some_and(|at| at <= now && now.since(at) < EVERY) {
             return Ok(());
         }
         // Also if it fails: what cannot be done now is not tried at every claim.
         place.at = Some(now);
-        place.clean(pool, now).await.map_err(postgres_error)
+        pool.within(place.clean(pool, now)).await.map_err(postgres_error)
     }
 }
 
 impl Place {
-    async fn clean(&mut self, pool: &PgPool, now: Timestamp) -> sqlx::Result<()> {
+    async fn clean(&mut self, pool: &Pool, now: Timestamp) -> sqlx::Result<()> {
         let mut db = pool.acquire().await?;
         let mut turn = db.begin().await?;
         let may =

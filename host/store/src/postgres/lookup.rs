@@ -5,10 +5,11 @@
 //! one. Rows are handed on as text, and become nouns where they were asked for. Started with the store; called by the
 //! reads.
 
+use super::pool::Pool;
 use crate::error::{closed, postgres_error};
 use crate::rows::PortResult;
 use chimera_core::ports::PortError;
-use sqlx::{PgPool, query_as};
+use sqlx::query_as;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -35,7 +36,7 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// Starts lookers; `sql` gives id and body of every row whose id is in its one parameter. They end with the last clone.
-    pub(super) fn start(readers: &PgPool, sql: &'static str) -> Self {
+    pub(super) fn start(readers: &Pool, sql: &'static str) -> Self {
         let (wanted, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..LOOKERS {
@@ -52,7 +53,7 @@ impl Lookup {
     }
 }
 
-async fn look(readers: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Wanted>>>, sql: &'static str) {
+async fn look(readers: Pool, waiting: Arc<Mutex<mpsc::Receiver<Wanted>>>, sql: &'static str) {
     loop {
         let mut wanted = Vec::new();
         // Held only until something has come: the next looker takes what comes while this one asks.

@@ -7,6 +7,7 @@ mod batch;
 mod blobs;
 mod bulk;
 mod chain;
+mod clock;
 mod connection;
 mod fault;
 mod floor;
@@ -14,6 +15,7 @@ mod hints;
 mod history;
 mod known;
 mod lookup;
+mod pool;
 mod queue;
 mod reads;
 mod single;
@@ -25,14 +27,17 @@ use crate::error::{StoreError, closed};
 use crate::installed::Installed;
 use crate::listen::{BroadcastListener, CAPACITY};
 use chimera_core::change::{Change, Committed};
+use chimera_core::clock::Clock;
 use chimera_core::ports::{Notice, PortError, listen};
+use clock::ServerClock;
 pub use floor::{PostgresFloor, RawRows};
 use hints::{Ear, Hint, Hints};
 use history::History;
 use lookup::Lookup;
+use pool::{Pool, Use};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 use std::fmt;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,12 +73,15 @@ pub struct PostgresOptions {
     pub readers: u32,
     /// Connections for what need not be on disk: claims, the queue, hints to other processes; at least 1.
     pub transports: u32,
+    /// How long an answer may take: a server that cannot be reached any more says nothing, for as long as the network lets it.
+    pub answers_within: Duration,
 }
 
 impl PostgresOptions {
-    /// The usual options for a server: 500 changes, 2 writers, 8 readers, 4 for transport.
+    /// The usual options for a server: 500 changes, 2 writers, 8 readers, 4 for transport, 30 s for an answer.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), group_max: 500, writers: 2, readers: 8, transports: 4 }
+        let answers_within = Duration::from_secs(30);
+        Self { url: url.into(), group_max: 500, writers: 2, readers: 8, transports: 4, answers_within }
     }
 }
 
@@ -92,9 +100,10 @@ pub struct PostgresStore {
 }
 
 struct Shared {
-    readers: PgPool,
+    readers: Pool,
     /// Its transactions are not waited for until they are on disk.
-    loose: PgPool,
+    loose: Pool,
+    clock: Arc<ServerClock>,
     installed: Arc<Installed>,
     hints: Arc<Hints>,
     history: History,
@@ -135,15 +144,14 @@ impl PostgresStore {
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let connect = connect_options(&options.url)?;
         let address = address(&connect);
+        let answers_within = options.answers_within;
+        let failed = |error: sqlx::Error| StoreError::from_postgres(&address, &error);
         let mut db = reach(&connect, &address).await?;
         migrate(&mut db, &address).await?;
-        connection::prepare(&mut db).await.map_err(|error| StoreError::from_postgres(&address, &error))?;
-        let readers = pool(options.readers)
-            .after_connect(|db, _| Box::pin(connection::prepare(db)))
-            .connect_lazy_with(connect.clone());
-        let loose = pool(options.transports)
-            .after_connect(|db, _| Box::pin(connection::prepare_loose(db)))
-            .connect_lazy_with(connect.clone());
+        connection::prepare(&mut db).await.map_err(failed)?;
+        let clock = Arc::new(ServerClock::start(&mut db).await.map_err(failed)?);
+        let readers = Pool::new(connect.clone(), options.readers, Use::Reading, answers_within);
+        let loose = Pool::new(connect.clone(), options.transports, Use::Transport, answers_within);
         let installed = Arc::new(Installed::for_at_most(SKILLS_KEPT));
         let hints = Arc::new(Hints::new());
         let lookups = Lookups {
@@ -155,15 +163,19 @@ impl PostgresStore {
         let work = Work {
             jobs: Arc::new(tokio::sync::Mutex::new(waiting)),
             connect: connect.clone(),
+            answers_within,
             group_max: options.group_max.max(1),
             notices: notices.clone(),
             installed: installed.clone(),
             hints: hints.clone(),
         };
         let stop = CancellationToken::new();
-        let ear = Ear { connect, hints: hints.clone(), installed: installed.clone(), notices: notices.clone() };
-        let listening = ear.attach().await.map_err(|error| StoreError::from_postgres(&address, &error))?;
+        let (heard, told_of) = (hints.clone(), notices.clone());
+        let ear = Ear { connect, answers_within, hints: heard, installed: installed.clone(), notices: told_of };
+        let listening = ear.attach().await.map_err(failed)?;
         tokio::spawn(ear.listen(listening, stop.clone()));
+        let (followed, asked, until) = (clock.clone(), loose.clone(), stop.clone());
+        tokio::spawn(async move { followed.follow(&asked, &until).await });
         let (telling, tells_on, told) = (hints.clone(), loose.clone(), stop.clone());
         tokio::spawn(async move { telling.tell(&tells_on, &told).await });
         let writers = TaskTracker::new();
@@ -173,8 +185,18 @@ impl PostgresStore {
         }
         writers.close();
         let open = Mutex::new(Some(Open { jobs, notices, lookups }));
-        let shared =
-            Shared { readers, loose, installed, hints, history: History::default(), address, open, writers, stop };
+        let shared = Shared {
+            readers,
+            loose,
+            clock,
+            installed,
+            hints,
+            history: History::default(),
+            address,
+            open,
+            writers,
+            stop,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -212,11 +234,16 @@ impl PostgresStore {
         &self.shared.address
     }
 
-    fn reader(&self) -> &PgPool {
+    /// The server's clock: the same present for all processes, wherever their own clocks stand.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared.clock.clone()
+    }
+
+    fn reader(&self) -> &Pool {
         &self.shared.readers
     }
 
-    fn loose(&self) -> &PgPool {
+    fn loose(&self) -> &Pool {
         &self.shared.loose
     }
 
@@ -278,11 +305,6 @@ impl Drop for Shared {
     }
 }
 
-fn pool(connections: u32) -> PgPoolOptions {
-    // Asked first whether it is still there: a server that was restarted costs nobody anything.
-    PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(CONNECT).test_before_acquire(true)
-}
-
 fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Address { cause: error.to_string() })?;
     let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
@@ -320,8 +342,14 @@ async fn state_of_schema(db: &mut PgConnection, address: &str) -> Result<Schema,
         .fetch_one(&mut *db)
         .await
         .map_err(|error| failed(&error))?;
+    let foreign = |cause: String| StoreError::ForeignSchema { address: address.to_owned(), cause };
     if !has_schema {
-        return Ok(Schema::Absent);
+        let has_tables: bool = sqlx::query_scalar("SELECT to_regclass('tasks') IS NOT NULL")
+            .fetch_one(&mut *db)
+            .await
+            .map_err(|error| failed(&error))?;
+        let cause = "there is a table `tasks`, and nothing that says which program made it";
+        return if has_tables { Err(foreign(cause.to_owned())) } else { Ok(Schema::Absent) };
     }
     let found: Vec<(i64, Vec<u8>, bool)> =
         sqlx::query_as("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
@@ -331,11 +359,17 @@ async fn state_of_schema(db: &mut PgConnection, address: &str) -> Result<Schema,
     if let Some(found) = found.iter().map(|(version, ..)| *version).filter(|found| *found > known).max() {
         return Err(StoreError::NewerServerSchema { address: address.to_owned(), found, known });
     }
-    let is_up_to_date = found.len() == MIGRATIONS.iter().count()
-        && MIGRATIONS.iter().zip(&found).all(|(known, (version, checksum, success))| {
-            known.version == *version && *known.checksum == **checksum && *success
-        });
-    Ok(if is_up_to_date { Schema::UpToDate } else { Schema::Older })
+    for (version, checksum, is_done) in &found {
+        match MIGRATIONS.iter().find(|known| known.version == *version) {
+            None => return Err(foreign(format!("its step {version} is not one of this program's"))),
+            Some(known) if *known.checksum != **checksum => {
+                return Err(foreign(format!("its step {version} is not the one that this program would take")));
+            }
+            Some(_) if !is_done => return Err(foreign(format!("its step {version} was begun and not finished"))),
+            Some(_) => {}
+        }
+    }
+    Ok(if found.len() == MIGRATIONS.iter().count() { Schema::UpToDate } else { Schema::Older })
 }
 
 async fn migrate(db: &mut PgConnection, address: &str) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 
 use super::PostgresStore;
 use super::bulk::{JournalRow, journal_noun};
+use super::pool::Pool;
 use super::text::{given, kept};
 use super::transport::{self, OutboxClaim};
 use crate::chain;
@@ -133,27 +134,8 @@ impl Truth for PostgresStore {
     }
 
     async fn campaign_view(&self, id: CampaignId) -> Result<Option<CampaignView>, PortError> {
-        let mut db = self.reader().acquire().await.map_err(postgres_error)?;
-        let mut moment =
-            db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(postgres_error)?;
-        let campaign: Option<NounRow> = query_as("SELECT id, body FROM campaigns WHERE id = $1")
-            .bind(id.as_uuid())
-            .fetch_optional(&mut *moment)
-            .await
-            .map_err(postgres_error)?;
-        let Some((_, campaign)) = campaign else { return Ok(None) };
-        let steps: Vec<NounRow> =
-            query_as("SELECT id, body FROM plan_steps WHERE campaign_id = $1 ORDER BY position, id")
-                .bind(id.as_uuid())
-                .fetch_all(&mut *moment)
-                .await
-                .map_err(postgres_error)?;
-        let tasks: Vec<NounRow> = query_as("SELECT id, body FROM tasks WHERE campaign_id = $1 ORDER BY created_at, id")
-            .bind(id.as_uuid())
-            .fetch_all(&mut *moment)
-            .await
-            .map_err(postgres_error)?;
-        moment.rollback().await.map_err(postgres_error)?;
+        let read = self.reader().within(rows_of_campaign(self.reader(), id.as_uuid())).await;
+        let Some((campaign, steps, tasks)) = read.map_err(postgres_error)? else { return Ok(None) };
         Ok(Some(CampaignView {
             campaign: noun("campaigns", &id.to_string(), &campaign)?,
             steps: nouns("plan_steps", steps)?,
@@ -446,6 +428,28 @@ fn push_in(
         list.push_bind(value);
     }
     sql.push(")");
+}
+
+/// A campaign, its steps and its tasks.
+type CampaignRows = (String, Vec<NounRow>, Vec<NounRow>);
+
+/// As they are at one moment.
+async fn rows_of_campaign(readers: &Pool, id: Uuid) -> sqlx::Result<Option<CampaignRows>> {
+    let mut db = readers.acquire().await?;
+    let mut moment = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let campaign: Option<NounRow> =
+        query_as("SELECT id, body FROM campaigns WHERE id = $1").bind(id).fetch_optional(&mut *moment).await?;
+    let Some((_, campaign)) = campaign else { return Ok(None) };
+    let steps = query_as("SELECT id, body FROM plan_steps WHERE campaign_id = $1 ORDER BY position, id")
+        .bind(id)
+        .fetch_all(&mut *moment)
+        .await?;
+    let tasks = query_as("SELECT id, body FROM tasks WHERE campaign_id = $1 ORDER BY created_at, id")
+        .bind(id)
+        .fetch_all(&mut *moment)
+        .await?;
+    moment.rollback().await?;
+    Ok(Some((campaign, steps, tasks)))
 }
 
 #[derive(FromRow)]

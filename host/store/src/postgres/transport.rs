@@ -3,11 +3,12 @@
 //! Any number of processes claim at the same time: a row that one is claiming is passed over by the others. A claim need not
 //! be on disk, since it is over by itself. Nothing here looks at a clock: the caller brings the present along.
 
+use super::pool::Pool;
 use crate::error::postgres_error;
 use crate::rows::{PortResult, noun};
 use chimera_core::change::{Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
-use sqlx::{PgPool, query, query_as};
+use sqlx::{query, query_as};
 use uuid::Uuid;
 
 /// Which outbox rows to claim.
@@ -19,7 +20,7 @@ pub(super) struct OutboxClaim {
     pub(super) limit: u32,
 }
 
-pub(super) async fn claim_outbox(pool: &PgPool, claim: &OutboxClaim) -> PortResult<Vec<Outbox>> {
+pub(super) async fn claim_outbox(pool: &Pool, claim: &OutboxClaim) -> PortResult<Vec<Outbox>> {
     let rows = claimed(pool, claim).await.map_err(postgres_error)?;
     let mut claimed: Vec<Outbox> =
         rows.iter().map(|(id, body)| noun("outbox", &id.to_string(), body)).collect::<PortResult<_>>()?;
@@ -28,7 +29,7 @@ pub(super) async fn claim_outbox(pool: &PgPool, claim: &OutboxClaim) -> PortResu
     Ok(claimed)
 }
 
-async fn claimed(pool: &PgPool, claim: &OutboxClaim) -> sqlx::Result<Vec<(Uuid, String)>> {
+async fn claimed(pool: &Pool, claim: &OutboxClaim) -> sqlx::Result<Vec<(Uuid, String)>> {
     query_as(
         "UPDATE outbox SET claimed_until = $1 WHERE id IN (
              SELECT id FROM outbox
@@ -45,7 +46,7 @@ async fn claimed(pool: &PgPool, claim: &OutboxClaim) -> sqlx::Result<Vec<(Uuid, 
     .await
 }
 
-pub(super) async fn release_outbox_claims(pool: &PgPool) -> PortResult<()> {
+pub(super) async fn release_outbox_claims(pool: &Pool) -> PortResult<()> {
     let release = query("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL");
     release.execute(pool).await.map(drop).map_err(postgres_error)
 }

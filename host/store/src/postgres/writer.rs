@@ -8,19 +8,18 @@
 use super::batch;
 use super::connection;
 use super::hints::{Hint, Hints};
+use super::pool::silence;
+use crate::error::postgres_error;
 use crate::installed::Installed;
 use crate::rows::PortResult;
 use chimera_core::audit::AuditEvent;
 use chimera_core::change::{Change, Committed, Write};
-use chimera_core::ports::{Notice, PortError, PortErrorKind};
+use chimera_core::ports::{Notice, PortError};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
-
-/// How long a batch may take: a server that cannot be reached any more says nothing, for as long as the network lets it.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A change, and who waits for it.
 pub(super) struct Job {
@@ -33,6 +32,8 @@ pub(super) struct Job {
 pub(super) struct Work {
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
     pub(super) connect: PgConnectOptions,
+    /// How long a batch may take.
+    pub(super) answers_within: Duration,
     pub(super) group_max: usize,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) installed: Arc<Installed>,
@@ -122,14 +123,7 @@ impl Work {
             none => none.insert(connection::open(&self.connect).await?),
         };
         let changes: Vec<&Change> = changes.iter().collect();
-        match tokio::time::timeout(ANSWERS_WITHIN, batch::commit(db, &changes)).await {
-            Ok(done) => done,
-            Err(_) => Err(PortError::new(
-                PortErrorKind::Unavailable,
-                format!(
-                    "PostgreSQL has not answered for {ANSWERS_WITHIN:?}; whether it did what it was told is not known"
-                ),
-            )),
-        }
+        let committed = tokio::time::timeout(self.answers_within, batch::commit(db, &changes)).await;
+        committed.unwrap_or_else(|_| Err(postgres_error(silence(self.answers_within))))
     }
 }

@@ -7,6 +7,7 @@
 #[path = "../contract/mod.rs"]
 mod contract;
 mod own;
+mod silence;
 
 use chimera_core::ports::{Queue, Truth, TruthScratch};
 use chimera_store::{PostgresOptions, PostgresStore};

@@ -318,7 +318,7 @@ async fn a_closed_store_says_so_and_has_kept_everything() {
 }
 
 /// Until it hears this, for as long as a slow machine may need.
-async fn hears(listener: &mut Receiver, wanted: Notice) {
+pub async fn hears(listener: &mut Receiver, wanted: Notice) {
     let heard = async { while listener.next().await != Heard::Notice(wanted.clone()) {} };
     tokio::time::timeout(Duration::from_secs(20), heard).await.unwrap_or_else(|_| panic!("never heard {wanted:?}"));
 }
@@ -530,4 +530,20 @@ async fn journals_go_when_nothing_replays_them_a_week_at_once() {
     assert_eq!(count(&schema, &of(first)).await, 0, "the first week's table is still there");
     assert_eq!(count(&schema, &of(first + 1)).await, 1, "the second week's table is gone");
     assert_eq!(left().await, [0, 0, 0, 0, 10, 0]);
+}
+
+/// Leases and deadlines are moments that processes compare: their present is the server's, whatever their own clocks say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_present_is_the_servers() {
+    let schema = Schema::create().await;
+    let stores = two(&schema).await;
+    let mut db = PgConnection::connect(&schema.url()).await.unwrap();
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    for store in &stores {
+        let clock = store.clock();
+        let before: i64 = sqlx::query_scalar(now).fetch_one(&mut db).await.unwrap();
+        let between = clock.now().as_millis();
+        let after: i64 = sqlx::query_scalar(now).fetch_one(&mut db).await.unwrap();
+        assert!((before - 500..=after + 500).contains(&between), "{before} {between} {after}");
+    }
 }
