@@ -75,9 +75,16 @@ struct State {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Mode {
+    /// Nobody knows yet.
+    Unasked {
+        since: Timestamp,
+    },
     Up,
     CatchingUp,
-    Down { since: Timestamp, why: String },
+    Down {
+        since: Timestamp,
+        why: String,
+    },
 }
 
 /// What Weaviate has to be told.
@@ -127,14 +134,14 @@ impl Remote {
         embedder: Arc<dyn Embedder>,
         embedded: Arc<Embedded>,
     ) -> (Arc<Self>, Looker) {
-        let down = Mode::Down { since: SystemClock.now(), why: "it was not asked yet".to_owned() };
+        let mode = Mode::Unasked { since: SystemClock.now() };
         let remote = Arc::new(Self {
             skills: WeaviateSkills::new(connection.clone(), embedder.clone()),
             memory: WeaviateMemory::new(connection.clone(), embedder.clone()),
             trends: WeaviateTrends::new(connection.clone(), embedder),
             connection,
             embedded,
-            state: Mutex::new(State { mode: down, missed: Missed::default(), last: None }),
+            state: Mutex::new(State { mode, missed: Missed::default(), last: None }),
             done: AtomicU64::new(0),
             wake: Notify::new(),
             settled: watch::Sender::new(false),
@@ -153,15 +160,17 @@ impl Remote {
 
     pub(super) fn status(&self) -> WeaviateStatus {
         let state = self.state();
+        let down = |since: Timestamp, why: &str| WeaviateStatus::Down {
+            since,
+            why: why.to_owned(),
+            noted: state.missed.len() as u64,
+            compares_everything: state.missed.everything,
+        };
         match &state.mode {
+            Mode::Unasked { since } => down(*since, "it was not asked yet"),
             Mode::Up => WeaviateStatus::Up,
             Mode::CatchingUp => WeaviateStatus::CatchingUp { done: self.done.load(Ordering::Relaxed) },
-            Mode::Down { since, why } => WeaviateStatus::Down {
-                since: *since,
-                why: why.clone(),
-                noted: state.missed.len() as u64,
-                compares_everything: state.missed.everything,
-            },
+            Mode::Down { since, why } => down(*since, why),
         }
     }
 
@@ -196,7 +205,8 @@ impl Remote {
 
     fn down(&self, state: &mut State, error: &PortError) {
         if !matches!(state.mode, Mode::Down { .. }) {
-            tracing::warn!(%error, "Weaviate is down; the embedded index answers");
+            let server = self.connection.address();
+            tracing::warn!(%error, server, "Weaviate is down; the embedded index answers, and it is tried again");
             state.mode = Mode::Down { since: SystemClock.now(), why: error.message.clone() };
             self.settled.send_replace(false);
             self.wake.notify_one();
@@ -364,10 +374,9 @@ async fn look_after(remote: Arc<Remote>) {
             remote.wake.notified().await;
             continue;
         }
-        let result = if remote.connection.is_ready().await {
-            remote.catch_up().await
-        } else {
-            Err(PortError::new(PortErrorKind::Unavailable, "Weaviate is not ready"))
+        let result = match remote.connection.ready().await {
+            Ok(()) => remote.catch_up().await,
+            Err(error) => Err(error),
         };
         if let Err(error) = result {
             remote.go_down(&error);

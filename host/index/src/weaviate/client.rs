@@ -139,9 +139,18 @@ impl Connection {
         format!("{}{name}", self.options.prefix)
     }
 
+    /// Where it is, without the key.
+    pub(crate) fn address(&self) -> &str {
+        &self.options.url
+    }
+
     /// Does it answer, and is it ready to work?
-    pub(crate) async fn is_ready(&self) -> bool {
-        matches!(self.within(Patience::Search, self.client.is_ready()).await, Ok(true))
+    ///
+    /// # Errors
+    /// `Unavailable`, with what keeps it from that.
+    pub(crate) async fn ready(&self) -> Result<(), PortError> {
+        let is_ready = self.within(Patience::Search, self.client.is_ready()).await?;
+        if is_ready { Ok(()) } else { Err(unavailable("is not ready")) }
     }
 
     async fn within<T>(
@@ -368,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_unavailable() {
         let connection = Connection::new(WeaviateOptions::new("http://127.0.0.1:9").unwrap()).unwrap();
-        assert!(!connection.is_ready().await);
+        assert_eq!(connection.ready().await.unwrap_err().message, "Weaviate cannot be reached");
         let error = connection.all("Skills", "name").await.unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Unavailable);
     }
