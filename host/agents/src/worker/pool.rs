@@ -105,7 +105,11 @@ impl Pool {
                     Err(error) => {
                         tracing::warn!(%error, "the workers cannot take tasks; trying again");
                         pause = (pause * 2).min(Duration::from_secs(5));
-                        pause
+                        // Whatever wakes it: the workers that got nothing are free again, which does.
+                        tokio::select! {
+                            () = self.inner.ended() => break,
+                            () = tokio::time::sleep(pause) => continue,
+                        }
                     }
                 },
             };
@@ -143,6 +147,7 @@ impl Pool {
         let wanted: Vec<(&Queued, AgentId)> = items.iter().zip(&busy).map(|(item, busy)| (item, busy.worker)).collect();
         let brief = &self.inner.brief;
         let taken = self.inner.scheduler.take_all(&wanted, &|task, spec| brief.may_defer(task, spec)).await;
+        let mut refused = None;
         for ((item, busy), taken) in items.into_iter().zip(busy).zip(taken) {
             match taken {
                 Ok(Some(Taken { leased, unwritten })) => {
@@ -151,10 +156,12 @@ impl Pool {
                         .spawn(async move { busy.serve(leased, unwritten.map(|change| (item, change))).await });
                 }
                 Ok(None) => {}
+                // A queue that gives tasks while the truth takes no leases would be emptied for nothing.
+                Err(error) if error.kind() == AgentErrorKind::Unavailable => refused = Some(error),
                 Err(error) => tracing::warn!(task = %item.task, %error, "the task is left to the queue"),
             }
         }
-        Ok(turn)
+        refused.map_or(Ok(turn), Err)
     }
 }
 
