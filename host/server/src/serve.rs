@@ -285,6 +285,9 @@ pub fn start_logging(filter: &str) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would be told on standard error too, by a macro that panics when that cannot be written to: a disk that is full
+        // of the log shall not end whoever has something to say.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| format!("logging cannot be set up: {error}"))
 }

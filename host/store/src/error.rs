@@ -219,6 +219,7 @@ mod codes {
     pub(super) const PERMISSION: u32 = 3;
     pub(super) const READ_ONLY: u32 = 8;
     pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
     pub(super) const CANNOT_OPEN: u32 = 14;
     pub(super) const TOO_BIG: u32 = 18;
     pub(super) const CONSTRAINT: u32 = 19;
@@ -244,6 +245,24 @@ fn kind_of(code: Option<u32>) -> PortErrorKind {
     }
 }
 
+/// What the operator can do about a database that cannot be written, by SQLite's code.
+fn remedy(code: Option<u32>) -> &'static str {
+    match code {
+        Some(codes::FULL) => "; make room on its disk, and it goes on by itself",
+        Some(codes::READ_ONLY) => "; make it writable for this user, and it goes on by itself",
+        _ => "",
+    }
+}
+
+/// The same by PostgreSQL's code.
+fn remedy_by_sqlstate(code: Option<&str>) -> &'static str {
+    match code {
+        Some("53100") => "; make room on the server's disk, and it goes on by itself",
+        Some("25006") => "; the database takes no writes now: let it, and it goes on by itself",
+        _ => "",
+    }
+}
+
 /// The port's error for an error of the writer's connection.
 pub(crate) fn write_error(error: rusqlite::Error) -> PortError {
     let kind = match &error {
@@ -257,7 +276,8 @@ pub(crate) fn write_error(error: rusqlite::Error) -> PortError {
         | rusqlite::Error::InvalidColumnType(..) => PortErrorKind::Corrupt,
         _ => PortErrorKind::Permanent,
     };
-    PortError::new(kind, format!("database: {error}"))
+    let code = error.sqlite_error().map(|error| primary(error.extended_code));
+    PortError::new(kind, format!("database: {error}{}", remedy(code)))
 }
 
 fn reference_missing() -> PortError {
@@ -306,7 +326,8 @@ pub(crate) fn postgres_error(error: sqlx::Error) -> PortError {
             _ => PortErrorKind::Unavailable,
         },
     };
-    PortError::new(kind, format!("PostgreSQL: {}", plain(&error)))
+    let remedy = remedy_by_sqlstate(sqlstate(&error).as_deref());
+    PortError::new(kind, format!("PostgreSQL: {}{remedy}", plain(&error)))
 }
 
 /// The port's error once the store is closed.
