@@ -69,7 +69,7 @@ pub fn ensure(consent: Consent) -> Result<()> {
     ensure_browser_driver(consent)
 }
 
-/// The servers that the tests start for themselves.
+/// The servers that the tests start for themselves, and what they make faults with.
 ///
 /// # Errors
 /// When something is missing and may not or cannot be installed.
@@ -84,6 +84,13 @@ pub fn ensure_services(consent: Consent) -> Result<()> {
     // Builds Weaviate. One that is too old fetches the one that is asked for.
     if !on_path(services::GO) {
         packages.push("golang-go");
+    }
+    // Clocks that jump, and networks that are cut: by root, on Linux.
+    if !has_wall_clocks() {
+        packages.push("faketime");
+    }
+    if !on_path("ip") {
+        packages.push("iproute2");
     }
     if packages.is_empty() { Ok(()) } else { apt_install(&packages, consent) }
 }
@@ -134,6 +141,12 @@ fn ensure_browser_driver(consent: Consent) -> Result<()> {
 /// Can Python make virtual environments? Debian has that in a package of its own.
 fn has_venv() -> bool {
     output(&mut command("python3", &["-c", "import ensurepip, venv"])).is_ok()
+}
+
+/// Is there the library that gives a process a wall clock of its own?
+fn has_wall_clocks() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.into_iter().any(|folder| folder.join("faketime/libfaketimeMT.so.1").is_file())
 }
 
 fn on_path(program: &str) -> bool {
