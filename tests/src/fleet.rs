@@ -4,8 +4,9 @@
 //! its own. Called by the tests of several processes.
 
 use crate::campaign::{GOAL, inputs, list, text};
-use crate::{PATIENCE, Server, binary};
-use anyhow::{Context, Result, bail, ensure};
+use crate::network::Namespace;
+use crate::{PATIENCE, Server, binary, invariants};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::collections::BTreeMap;
@@ -48,7 +49,11 @@ impl Database {
 
     /// The address that a process is given.
     pub fn url(&self) -> String {
-        let server = &self.server;
+        self.url_by(&self.server)
+    }
+
+    /// The same for a process that reaches the server by another address.
+    pub fn url_by(&self, server: &str) -> String {
         let separator = if server.contains('?') { '&' } else { '?' };
         format!("{server}{separator}options[search_path]={schema}&application_name={schema}", schema = self.schema)
     }
@@ -155,6 +160,27 @@ impl Fleet {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(&mut self, name: &str, roles: &str, environment: &[(&str, &str)]) -> Result<()> {
+        self.spawn_by(&[], name, roles, environment)
+    }
+
+    /// Starts a worker inside a network namespace and waits until it has said in the database that it is there: nobody
+    /// outside can ask it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_worker_in(&mut self, at: &Namespace, name: &str, environment: &[(&str, &str)]) -> Result<()> {
+        const WORKERS: &str = "SELECT count(*) FROM agents WHERE type = 'worker' AND status = 'active'";
+        let before = self.database.number(WORKERS).await?;
+        self.spawn_by(&at.launcher(), name, "worker", environment)?;
+        let started = Instant::now();
+        while self.database.number(WORKERS).await? <= before {
+            ensure!(started.elapsed() < PATIENCE, "{name} is not there:\n{}", self.process(name).log_tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn spawn_by(&mut self, launcher: &[&str], name: &str, roles: &str, environment: &[(&str, &str)]) -> Result<()> {
         let data = self.folder.path().join(name);
         std::fs::create_dir_all(&data)?;
         let config = format!(
@@ -167,7 +193,7 @@ impl Fleet {
         let mut all: Vec<(&str, &str)> = self.environment.iter().map(|(key, value)| (&**key, &**value)).collect();
         all.push(("CHIMERA_ROLES", roles));
         all.extend(environment);
-        let process = Server::spawn(&data, &all)?;
+        let process = Server::spawn_by(launcher, &data, &all)?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
     }
@@ -190,18 +216,7 @@ impl Fleet {
     /// # Errors
     /// When one is refused.
     pub async fn give(&mut self, api: &str, skill: &str, input: &Value, count: usize) -> Result<Vec<String>> {
-        const AT_ONCE: usize = 64;
-        let server = self.process(api);
-        let ids: Vec<String> = (0..count).map(|_| Uuid::now_v7().to_string()).collect();
-        for some in ids.chunks(AT_ONCE) {
-            let giving = some.iter().map(|id| {
-                let body = json!({ "task_id": id, "spec": { "skill": skill, "input": input } });
-                let server = &*server;
-                async move { server.post("/assign_task", &body).await }
-            });
-            futures::future::try_join_all(giving).await?;
-        }
-        Ok(ids)
+        self.process(api).give(skill, input, count).await
     }
 
     /// Begins a campaign whose last step publishes; its id.
@@ -273,6 +288,23 @@ impl Fleet {
         }
     }
 
+    /// Waits until the audit log says that some process uses that queue from then on; it was using `from` before.
+    ///
+    /// # Errors
+    /// When nobody does within [`PATIENCE`].
+    pub async fn switched(&self, from: &str, to: &str) -> Result<()> {
+        let sql = format!(
+            "SELECT count(*) FROM audit_logs WHERE action = 'queue.switched'
+                 AND detail::json #>> '{{switch,from}}' = '{from}' AND detail::json #>> '{{switch,to}}' = '{to}'"
+        );
+        let started = Instant::now();
+        while self.database.number(&sql).await? == 0 {
+            ensure!(started.elapsed() < PATIENCE, "nobody went from {from} to {to}:\n{}", self.describe().await?);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     async fn describe(&self) -> Result<String> {
         let mut db = self.database.connect().await?;
         let left: Vec<(String, i64, i64)> =
@@ -291,38 +323,10 @@ impl Fleet {
     /// # Errors
     /// With what does not hold.
     pub async fn check(&mut self, api: &str) -> Result<()> {
-        let twice = self
-            .database
-            .number(
-                "SELECT count(*) FROM (
-                     SELECT task_id FROM audit_logs WHERE action = 'task.reported' GROUP BY task_id, detail::json ->> 'attempt'
-                     HAVING count(*) > 1) AS t",
-            )
-            .await?;
-        ensure!(twice == 0, "{twice} attempts were reported twice");
-        let verdicts = self
-            .database
-            .number(
-                "SELECT count(*) FROM (
-                     SELECT task_id FROM audit_logs WHERE action = 'task.approved' GROUP BY task_id HAVING count(*) > 1) AS t",
-            )
-            .await?;
-        ensure!(verdicts == 0, "{verdicts} tasks were approved twice");
-        let sent = self
-            .database
-            .number(
-                "SELECT count(*) FROM (
-                     SELECT 1 FROM effects GROUP BY lineage, ordinal, tool, arguments_hash HAVING count(*) > 1) AS t",
-            )
-            .await?;
-        ensure!(sent == 0, "{sent} effects are in the ledger twice");
+        invariants::check("detail::json", async |sql| self.database.number(sql).await).await?;
         let audit = self.process(api).get("/api/v1/audit/verify").await?;
         ensure!(audit["valid"] == json!(true), "the audit chain is broken: {audit:#}");
-        let posts = chimera_mcp::social::read_posts(&self.posts_file()).context("social's posts")?;
-        let mut texts: Vec<&str> = posts.iter().map(|post| post.text.as_str()).collect();
-        texts.sort_unstable();
-        texts.dedup();
-        ensure!(texts.len() == posts.len(), "{} posts, {} different ones", posts.len(), texts.len());
+        invariants::check_posts(&self.posts_file())?;
         Ok(())
     }
 }

@@ -6,15 +6,22 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test may end with a panic")]
 
 pub mod campaign;
+pub mod disk;
 pub mod fleet;
+pub mod invariants;
+pub mod network;
 pub mod postgres;
+pub mod privilege;
 pub mod redis;
+pub mod silence;
+pub mod wall_clock;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Longest wait for anything that is expected to happen; generous, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -95,11 +102,17 @@ pub fn root() -> PathBuf {
 
 /// Runs the program with these arguments and waits for it.
 pub fn chimera(data: &Path, args: &[&str]) -> Output {
+    chimera_with(data, args, &[])
+}
+
+/// As [`chimera`], with further variables.
+pub fn chimera_with(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(binary())
         .args(args)
         .env("CHIMERA_DATA_DIR", data)
         .env("CARGO_TARGET_DIR", guest_target())
         .env_remove("CHIMERA_FAILPOINT")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap()
@@ -117,6 +130,17 @@ pub fn make_private(folder: &Path) -> std::io::Result<()> {
 /// What a run printed, both streams.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// One clear message: an error with this exit code, short, without a panic or a debug dump, and with these words in it.
+pub fn assert_clear(output: &Output, code: i32, words: &[&str]) {
+    let text = said(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{text}");
+    assert!(text.lines().filter(|line| !line.trim().is_empty()).count() <= 8, "not one clear message:\n{text}");
+    for word in words {
+        assert!(text.to_lowercase().contains(&word.to_lowercase()), "`{word}` is not in:\n{text}");
+    }
 }
 
 /// A running `chimera serve`, killed when dropped.
@@ -161,11 +185,27 @@ impl Server {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
+        Self::spawn_by(&[], data, environment)
+    }
+
+    /// As [`Server::spawn`], by another program that is told what to become: one that puts it into a network of its own.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_by(launcher: &[&str], data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
         std::fs::create_dir_all(data)?;
         make_private(data)?;
         let _ = std::fs::remove_file(data.join("server.json"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("server.log"))?;
-        let child = Command::new(binary())
+        let mut command = match launcher {
+            [] => Command::new(binary()),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary());
+                command
+            }
+        };
+        let child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("CHIMERA_DATA_DIR", data)
             .env_remove("CHIMERA_FAILPOINT")
@@ -209,7 +249,7 @@ impl Server {
 
     /// The end of what it printed.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
@@ -246,6 +286,53 @@ impl Server {
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Processor time that it has used so far, that of its ended children included.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The name in brackets may hold anything; the state after it is the third field, the times are the 14th to 17th.
+        let after = stat.rsplit_once(") ").context("no name in brackets")?.1;
+        let ticks: Vec<u64> =
+            after.split(' ').skip(11).take(4).map(str::parse).collect::<Result<_, std::num::ParseIntError>>()?;
+        let a_second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / a_second as f64))
+    }
+
+    /// Processor time that it uses in the next five seconds: what waits and tries again now and then needs little, what
+    /// tries without a pause all of it.
+    ///
+    /// # Errors
+    /// When it ends meanwhile.
+    pub async fn processor_time_in_five_seconds(&self) -> Result<Duration> {
+        let before = self.processor_time()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok(self.processor_time()?.saturating_sub(before))
+    }
+
+    /// Gives standalone tasks, many at a time; their ids.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn give(&self, skill: &str, input: &Value, count: usize) -> Result<Vec<String>> {
+        const AT_ONCE: usize = 64;
+        let ids: Vec<String> = (0..count).map(|_| Uuid::now_v7().to_string()).collect();
+        for some in ids.chunks(AT_ONCE) {
+            let giving = some.iter().map(|id| async move {
+                let body = json!({ "task_id": id, "spec": { "skill": skill, "input": input } });
+                self.post("/assign_task", &body).await
+            });
+            futures::future::try_join_all(giving).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Everything that it has printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default()
     }
 
     /// Resident memory in bytes.

@@ -3,7 +3,10 @@
 //! Its data is in a folder of the test's and goes with it. Run by root it belongs to the user `postgres`, because it refuses
 //! root. Called by the tests of a database that goes away.
 
+use crate::disk::Disk;
 use anyhow::{Context, Result, bail};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +14,9 @@ use std::process::Command;
 /// A server; stopped when dropped.
 pub struct Postgres {
     folder: tempfile::TempDir,
+    data: PathBuf,
     port: u16,
+    addresses: Vec<Ipv4Addr>,
 }
 
 impl Postgres {
@@ -20,22 +25,64 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_on(None, &[])
+    }
+
+    /// As [`Postgres::start`]; it can be reached at these addresses of the machine as well.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_at(addresses: &[Ipv4Addr]) -> Result<Self> {
+        Self::start_on(None, addresses)
+    }
+
+    /// As [`Postgres::start`], with its tables on a disk of their own. Its log of what was committed is elsewhere: without
+    /// room for that it ends instead of refusing what is asked of it.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with_tables_on(disk: &Disk) -> Result<Self> {
+        Self::start_on(Some(disk), &[])
+    }
+
+    fn start_on(disk: Option<&Disk>, addresses: &[Ipv4Addr]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let server = Self { folder, port };
+        let data = disk.map_or(folder.path(), Disk::path).join("data");
+        let addresses = std::iter::once(Ipv4Addr::LOCALHOST).chain(addresses.iter().copied()).collect();
+        let server = Self { folder, data, port, addresses };
         if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(server.folder.path()))?;
+            let folders = std::iter::once(server.folder.path()).chain(disk.map(Disk::path));
+            run(Command::new("chown").arg("postgres:").args(folders))?;
         }
         let mut init = program("initdb")?;
         init.args(["--username", "chimera", "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]);
-        run(init.arg("--pgdata").arg(server.data()))?;
+        if disk.is_some() {
+            init.arg("--waldir").arg(server.folder.path().join("log-of-commits"));
+        }
+        run(init.arg("--pgdata").arg(&server.data))?;
+        server.admit()?;
         server.up()?;
         Ok(server)
     }
 
+    /// Lets everybody in who can reach it.
+    fn admit(&self) -> Result<()> {
+        let mut rules = std::fs::OpenOptions::new().append(true).open(self.data.join("pg_hba.conf"))?;
+        for address in &self.addresses {
+            writeln!(rules, "host all all {address}/30 trust")?;
+        }
+        Ok(())
+    }
+
     /// The address of its only database.
     pub fn url(&self) -> String {
-        format!("postgres://chimera@127.0.0.1:{}/postgres", self.port)
+        self.url_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same by another address of the machine.
+    pub fn url_at(&self, address: Ipv4Addr) -> String {
+        format!("postgres://chimera@{address}:{}/postgres", self.port)
     }
 
     /// Starts it again.
@@ -43,9 +90,11 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub fn up(&self) -> Result<()> {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let settings = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200",
-            self.port
+            "-p {} -c listen_addresses={} -c unix_socket_directories= -c max_connections=200",
+            self.port,
+            addresses.join(",")
         );
         let mut start = program("pg_ctl")?;
         start.args(["start", "--wait", "--silent", "--options", &settings]);
@@ -73,8 +122,22 @@ impl Postgres {
         Ok(std::iter::once(first).chain(children).collect())
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Takes writes no more, or again, in every session that is opened from now on.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn set_read_only(&self, is_read_only: bool) -> Result<()> {
+        let mut db = PgConnection::connect(&self.url()).await?;
+        let setting = if is_read_only { "on" } else { "off" };
+        // The session may be a read-only one itself; what is sent together is one transaction.
+        sqlx::raw_sql("SET default_transaction_read_only = off").execute(&mut db).await?;
+        let set = format!("ALTER DATABASE postgres SET default_transaction_read_only = {setting}");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut db).await?;
+        Ok(())
     }
 }
 

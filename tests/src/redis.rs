@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Redis {
     child: Option<Child>,
     port: u16,
+    addresses: Vec<Ipv4Addr>,
 }
 
 impl Redis {
@@ -20,15 +21,29 @@ impl Redis {
     /// # Errors
     /// When Redis is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_at(&[])
+    }
+
+    /// As [`Redis::start`]; it can be reached at these addresses of the machine as well.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn start_at(addresses: &[Ipv4Addr]) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut redis = Self { child: None, port };
+        let addresses = std::iter::once(Ipv4Addr::LOCALHOST).chain(addresses.iter().copied()).collect();
+        let mut redis = Self { child: None, port, addresses };
         redis.up()?;
         Ok(redis)
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        self.url_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same by another address of the machine.
+    pub fn url_at(&self, address: Ipv4Addr) -> String {
+        format!("redis://{address}:{}/0", self.port)
     }
 
     /// Starts it again, with nothing in it.
@@ -38,7 +53,8 @@ impl Redis {
     pub fn up(&mut self) -> Result<()> {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
+        command.args(["--port", &port, "--save", "", "--appendonly", "no", "--protected-mode", "no", "--bind"]);
+        command.args(self.addresses.iter().map(ToString::to_string));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().context("run the tests through `cargo xtask test`, which installs Redis")?);
         let (address, started) = (SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), Instant::now());
@@ -46,6 +62,21 @@ impl Redis {
             ensure!(started.elapsed() < Duration::from_secs(20), "Redis does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
+        Ok(())
+    }
+
+    /// Lets nobody in from now on who has another password; who is in stays in.
+    ///
+    /// # Errors
+    /// When the password so far is another one (empty for none).
+    pub fn set_password(&self, so_far: &str, next: &str) -> Result<()> {
+        let mut set = Command::new("redis-cli");
+        set.args(["-e", "-p", &self.port.to_string(), "config", "set", "requirepass", next]);
+        if !so_far.is_empty() {
+            set.env("REDISCLI_AUTH", so_far);
+        }
+        let done = set.stdin(Stdio::null()).output().context("redis-cli comes with Redis")?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may end with a panic")]
 
 use anyhow::{Result, ensure};
-use chimera_tests::{Server, binary, chimera, make_private, said};
+use chimera_tests::{Server, assert_clear, binary, chimera, make_private, said};
 use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
@@ -14,17 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// One clear message: an error, short, and without a panic or a debug dump.
-fn assert_clear(output: &Output, code: i32, words: &[&str]) {
-    let text = said(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{text}");
-    assert!(text.lines().filter(|line| !line.trim().is_empty()).count() <= 8, "not one clear message:\n{text}");
-    for word in words {
-        assert!(text.to_lowercase().contains(&word.to_lowercase()), "`{word}` is not in:\n{text}");
-    }
-}
 
 fn write(folder: &Path, name: &str, content: &str) -> String {
     let path = folder.join(name);

@@ -15,6 +15,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+#[path = "fleet_faults/clock.rs"]
+mod clock;
+#[path = "fleet_faults/disk.rs"]
+mod disk;
+#[path = "fleet_faults/network.rs"]
+mod network;
+#[path = "fleet_faults/weaviate.rs"]
+mod weaviate;
+
 const SKILL: &str = "hostile/misbehave";
 const PROCESSES: [(&str, &str); 5] =
     [("api", "api"), ("planner", "planner"), ("judge", "judge"), ("worker-a", "worker"), ("worker-b", "worker")];
@@ -43,8 +52,13 @@ async fn fleet_with(redis: &Redis, backup: Option<&Redis>) -> Result<Fleet> {
     start(fleet).await
 }
 
-async fn start(mut fleet: Fleet) -> Result<Fleet> {
-    for (name, roles) in PROCESSES {
+async fn start(fleet: Fleet) -> Result<Fleet> {
+    start_some(fleet, &PROCESSES).await
+}
+
+/// With these processes, of which one is `api`.
+async fn start_some(mut fleet: Fleet, processes: &[(&str, &str)]) -> Result<Fleet> {
+    for (name, roles) in processes {
         fleet.start(name, roles).await?;
     }
     fleet.process("api").install(&guest("misbehave")).await?;
@@ -256,20 +270,6 @@ async fn a_database_that_hangs_and_goes_on_loses_nothing() -> Result<()> {
     check_given(&mut fleet, given).await
 }
 
-/// Waits until the audit log says that some process uses that queue from then on; it was using `from` before.
-async fn switched(fleet: &Fleet, from: &str, to: &str) -> Result<()> {
-    let sql = format!(
-        "SELECT count(*) FROM audit_logs WHERE action = 'queue.switched'
-             AND detail::json #>> '{{switch,from}}' = '{from}' AND detail::json #>> '{{switch,to}}' = '{to}'"
-    );
-    let started = Instant::now();
-    while fleet.database.number(&sql).await? == 0 {
-        ensure!(started.elapsed() < chimera_tests::PATIENCE, "nobody went from {from} to {to}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_killed_and_comes_back_empty_loses_nothing() -> Result<()> {
     let mut redis = Redis::start()?;
@@ -278,9 +278,9 @@ async fn a_queue_that_is_killed_and_comes_back_empty_loses_nothing() -> Result<(
     let mut given = give_through(&mut fleet, third).await?;
     redis.kill9();
     given += give_through(&mut fleet, third).await?;
-    switched(&fleet, "primary", "last").await?;
+    fleet.switched("primary", "last").await?;
     redis.up()?;
-    switched(&fleet, "last", "primary").await?;
+    fleet.switched("last", "primary").await?;
     given += give_through(&mut fleet, third).await?;
     check_given(&mut fleet, given).await
 }
@@ -293,9 +293,9 @@ async fn a_queue_that_hangs_is_stood_in_for_by_its_backup() -> Result<()> {
     let mut given = give_through(&mut fleet, third).await?;
     redis.hang()?;
     given += give_through(&mut fleet, third).await?;
-    switched(&fleet, "primary", "backup").await?;
+    fleet.switched("primary", "backup").await?;
     redis.go_on()?;
-    switched(&fleet, "backup", "primary").await?;
+    fleet.switched("backup", "primary").await?;
     given += give_through(&mut fleet, third).await?;
     check_given(&mut fleet, given).await
 }
