@@ -330,6 +330,26 @@ impl Server {
         Ok(ids)
     }
 
+    /// Gives standalone tasks until so many were taken: who is not answered, or told that it cannot be done now, asks again,
+    /// as a client would. How many were answered.
+    ///
+    /// # Errors
+    /// When none is taken for [`PATIENCE`].
+    pub async fn give_through(&self, skill: &str, input: &Value, count: usize) -> Result<usize> {
+        let (mut given, mut moved) = (0, Instant::now());
+        while given < count {
+            let some = 20.min(count - given);
+            match self.give(skill, input, some).await {
+                Ok(_) => (given, moved) = (given + some, Instant::now()),
+                Err(error) => {
+                    ensure!(moved.elapsed() < PATIENCE, "only {given} of {count} tasks could be given: {error:#}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        Ok(given)
+    }
+
     /// Everything that it has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default()

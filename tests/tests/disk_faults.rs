@@ -23,20 +23,6 @@ async fn number(data: &Path, sql: &str) -> Result<i64> {
     Ok(sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut db).await?)
 }
 
-/// Gives tasks until so many were taken; how many of them were.
-async fn give(server: &Server, count: usize) -> Result<usize> {
-    let (mut given, started) = (0, Instant::now());
-    while given < count {
-        ensure!(started.elapsed() < PATIENCE, "only {given} of {count} were taken:\n{}", server.log_tail());
-        let some = 50.min(count - given);
-        match server.give(SKILL, &json!({ "mode": "behave" }), some).await {
-            Ok(_) => given += some,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-    Ok(given)
-}
-
 /// Waits until all tasks have ended, as far as they move on.
 async fn settle(data: &Path) -> Result<()> {
     const LEFT: &str = "SELECT count(*) FROM tasks WHERE status NOT IN ('approved', 'rejected', 'failed', 'cancelled')";
@@ -65,15 +51,15 @@ async fn a_full_disk_loses_nothing() -> Result<()> {
     let mut drive = Drive::start(disk.path(), Social::Idempotent, &[]).await?;
     drive.run_for(Duration::from_millis(300)).await?;
     drive.server().install(&guest("misbehave")).await?;
-    let mut given = give(drive.server(), count / 2).await?;
+    let behave = json!({ "mode": "behave" });
+    let mut given = drive.server().give_through(SKILL, &behave, count / 2).await?;
     disk.fill()?;
     // The campaign tries to go on, up to the post.
     drive.run_for(Duration::from_secs(2)).await?;
     let started = Instant::now();
     let problem = loop {
         // Room that was taken before may last for a few more.
-        let body =
-            json!({ "task_id": uuid::Uuid::now_v7(), "spec": { "skill": SKILL, "input": { "mode": "behave" } } });
+        let body = json!({ "task_id": uuid::Uuid::now_v7(), "spec": { "skill": SKILL, "input": behave } });
         let (status, problem) = drive.server().request("POST", "/assign_task", Some(&body)).await?;
         if status == 503 {
             break problem;
@@ -87,7 +73,7 @@ async fn a_full_disk_loses_nothing() -> Result<()> {
     println!("it used {used:?} of 5 s while its disk was full");
     ensure!(used < LITTLE, "it tries without a pause: {used:?} of 5 s");
     disk.free()?;
-    given += give(drive.server(), count / 2).await?;
+    given += drive.server().give_through(SKILL, &behave, count / 2).await?;
     let end = drive.finish().await?;
     ensure!(end == End::Finished("completed".to_owned()), "{end:?}");
     ensure!(drive.restarts == 0, "it was started again {} times", drive.restarts);

@@ -214,19 +214,9 @@ async fn connections_that_are_cut_lose_nothing() -> Result<()> {
     fleet.check("api").await
 }
 
-/// Gives tasks for as long as it takes to give these many: who is not answered, or told that it cannot be done now, asks
-/// again, as a client would. How many were answered.
+/// Gives these many tasks, through whatever happens; how many were answered.
 async fn give_through(fleet: &mut Fleet, count: usize) -> Result<usize> {
-    let (mut given, started) = (0, Instant::now());
-    while given < count {
-        ensure!(started.elapsed() < chimera_tests::PATIENCE, "only {given} of {count} tasks could be given");
-        let some = 20.min(count - given);
-        match fleet.give("api", SKILL, &json!({ "mode": "behave" }), some).await {
-            Ok(_) => given += some,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-    Ok(given)
+    fleet.process("api").give_through(SKILL, &json!({ "mode": "behave" }), count).await
 }
 
 /// All that were answered were done; of those that were not, whatever was kept was done too.
