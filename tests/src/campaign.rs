@@ -134,8 +134,16 @@ impl Drive {
         bail!("the campaign did not end; last error: {last}\n{}\n{}", self.describe().await, self.server.log_tail())
     }
 
+    /// Waits until the server answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
+        self.server.wait_until_ready().await
+    }
+
     /// Where the campaign's steps and tasks are, for an error message.
-    async fn describe(&self) -> String {
+    pub async fn describe(&self) -> String {
         let Some(id) = &self.campaign else { return "there is no campaign".to_owned() };
         let view = self.server.get(&format!("/api/v1/campaigns/{id}")).await.unwrap_or_default();
         let mut lines = vec![format!("campaign {}", view["campaign"]["state"])];

@@ -49,6 +49,7 @@ async fn a_full_disk_loses_nothing() -> Result<()> {
     let disk = Disk::mount(if is_full() { 512 } else { 160 })?;
     // Its log is on the same disk: what cannot be logged must not take the program down.
     let mut drive = Drive::start(disk.path(), Social::Idempotent, &[]).await?;
+    drive.wait_until_ready().await?;
     drive.run_for(Duration::from_millis(300)).await?;
     drive.server().install(&guest("misbehave")).await?;
     let behave = json!({ "mode": "behave" });
@@ -75,15 +76,23 @@ async fn a_full_disk_loses_nothing() -> Result<()> {
     disk.free()?;
     given += drive.server().give_through(SKILL, &behave, count / 2).await?;
     let end = drive.finish().await?;
-    ensure!(end == End::Finished("completed".to_owned()), "{end:?}");
+    // `social` keeps its posts on that disk too: it may have said that it cannot, and then the operator is asked.
+    let described = drive.describe().await;
+    let published = match &end {
+        End::Finished(state) if state == "completed" => 1,
+        End::Asked(kind) if kind == "stuck" && described.contains("No space left on device") => 0,
+        _ => anyhow::bail!("{end:?}\n{described}"),
+    };
     ensure!(drive.restarts == 0, "it was started again {} times", drive.restarts);
     settle(&drive.data).await?;
     let approved = number(&drive.data, "SELECT count(*) FROM tasks WHERE status = 'approved'").await?;
     ensure!(approved >= i64::try_from(given)?, "{approved} of {given} were approved");
     let data = drive.data.clone();
     invariants::check("detail", async |sql| number(&data, sql).await).await?;
-    ensure!(drive.check().await? == 1, "one post");
-    ensure!(invariants::check_posts(&drive.data.join("social.json"))? == 1, "one post");
+    ensure!(drive.check().await? == published, "{published} posts after {end:?}");
+    if published > 0 {
+        invariants::check_posts(&drive.data.join("social.json"))?;
+    }
     Ok(())
 }
 
