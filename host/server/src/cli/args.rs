@@ -147,6 +147,10 @@ pub(crate) struct BenchArgs {
     /// Fewer samples: ends within 40 seconds once the guests are built, and is not kept
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Only rounds of tasks through the platform, without what they are held against: for a profiler. With --postgres and
+    /// --redis through the cluster, else embedded; for `tasks`, and not kept
+    #[arg(long)]
+    pub(crate) alone: bool,
     /// A PostgreSQL server to measure on: a database of the benchmark's own is made on it and removed. It may hold a
     /// password [default: $CHIMERA_TEST_POSTGRES, else $CHIMERA_STORE]
     #[arg(long, value_name = "URL", hide_env_values = true)]

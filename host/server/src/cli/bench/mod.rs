@@ -47,12 +47,13 @@ pub(super) async fn run(env: Env, args: BenchArgs) -> CliResult {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let (name, results) = match args.name {
         BenchName::Sandbox => ("sandbox", sandbox::run(&env, effort).await?),
+        BenchName::Tasks if args.alone => ("tasks", tasks::alone(&env, effort, cluster(&args)).await?),
         BenchName::Tasks => ("tasks", tasks::run(&env, effort, cluster(&args)).await?),
         BenchName::Store => ("store", store::run(args.postgres.as_deref(), redis_url(&args), effort).await?),
         BenchName::Search => ("search", search::run(effort, args.model, args.weaviate).await?),
     };
     let report = report::Report::new(name, results);
-    if effort == Effort::Full {
+    if effort == Effort::Full && !args.alone {
         let path = report.save()?;
         tell(&format!("kept as {}", path.display()));
     }

@@ -18,6 +18,7 @@ use chimera_core::ports::listen::{Heard, Listener};
 use chimera_core::ports::{Notice, Truth};
 use chimera_core::task::TaskState;
 use chimera_registry::MAX_COMPONENT_BYTES;
+use futures::FutureExt as _;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
@@ -86,7 +87,7 @@ impl Pipeline {
             made += some.len();
             self.assign(some, &mut under_way, started).await?;
             // Heard of as it goes: what waits too long to be heard is lost.
-            under_way.hear_what_came().await;
+            under_way.hear_what_came();
         }
         under_way.wait(self.truth().as_ref()).await?;
         let seconds = started.elapsed().as_secs_f64();
@@ -109,7 +110,7 @@ impl Pipeline {
                 made = due;
                 self.assign(some, &mut under_way, came).await?;
             }
-            under_way.hear_what_came().await;
+            under_way.hear_what_came();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         under_way.wait(self.truth().as_ref()).await?;
@@ -156,8 +157,8 @@ impl OnTheirWay {
         }
     }
 
-    async fn hear_what_came(&mut self) {
-        while let Ok(heard) = tokio::time::timeout(Duration::ZERO, self.listener.next()).await {
+    fn hear_what_came(&mut self) {
+        while let Some(heard) = self.listener.next().now_or_never() {
             self.hear(&heard);
             if heard == Heard::Closed {
                 return;
@@ -170,6 +171,10 @@ impl OnTheirWay {
         let mut moved = Instant::now();
         while !self.waiting.is_empty() {
             let before = self.waiting.len();
+            self.hear_what_came();
+            if self.waiting.is_empty() {
+                break;
+            }
             match tokio::time::timeout(QUIET, self.listener.next()).await {
                 Ok(Heard::Closed) => return Err(failed("the round", "the store was closed")),
                 Ok(heard) => self.hear(&heard),

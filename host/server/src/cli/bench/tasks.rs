@@ -150,6 +150,38 @@ pub(super) async fn run(env: &Env, effort: Effort, servers: Option<Servers>) -> 
     Ok(figures)
 }
 
+/// Rounds and nothing beside them: what is in the process is the platform and who gives it its tasks.
+pub(super) async fn alone(env: &Env, effort: Effort, servers: Option<Servers>) -> CliResult<Vec<Figure>> {
+    let echo = guests::built(env, "echo", json!({ "text": "hello" })).await?;
+    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    let mut measure = async |pipeline: &Pipeline| {
+        for _ in 0..effort.of(5, 15) {
+            let count = effort.of(10_000, 20_000);
+            let before = processor_time();
+            rates.push(pipeline.round(count).await?);
+            cpu.push(processor_time().saturating_sub(before).as_secs_f64() * 1e6 / count as f64);
+        }
+        CliResult::Ok(())
+    };
+    let name = match servers {
+        Some(servers) => {
+            let cluster = Cluster::start(env, &echo, &servers).await?;
+            let measured = measure(&cluster.pipeline).await;
+            cluster.stop().await?;
+            measured?;
+            "tasks_per_s_cluster"
+        }
+        None => {
+            let folder = tempfile::tempdir().map_err(|error| CliError::failed(error.to_string(), "set TMPDIR"))?;
+            let pipeline = Pipeline::start(env, &echo, &folder.path().join("data"), None).await?;
+            measure(&pipeline).await?;
+            pipeline.stop().await;
+            "tasks_per_s_embedded"
+        }
+    };
+    Ok(vec![Figure::alone(name, median(&rates), "tasks/s"), Figure::alone("task_processor_us", median(&cpu), "us")])
+}
+
 /// What a task costs when very many were done before it, over what it cost when few were.
 async fn in_a_large_table(
     env: &Env,
