@@ -91,6 +91,19 @@ pub enum ReviewStatus {
     Expired,
 }
 
+impl ReviewStatus {
+    /// The status's name on the wire and in SQL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// An event before the store has given it its place in the chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditDraft {
@@ -158,34 +171,59 @@ pub fn genesis(chain: Option<CampaignId>) -> Digest {
 
 /// Gives a draft its place after `prev_hash`.
 pub fn link(seq: u64, prev_hash: Digest, draft: AuditDraft) -> AuditEvent {
-    let hash = event_hash(seq, &prev_hash, &draft);
-    AuditEvent { seq, prev_hash, hash, draft }
+    Unlinked::of(&draft).link(seq, prev_hash, draft)
 }
 
-/// The digest of the event's canonical JSON, written directly: its keys are in their order, and only `detail` is a value of
-/// its own. It is what [`Digest::of_json`] says of the same object.
-fn event_hash(seq: u64, prev_hash: &Digest, draft: &AuditDraft) -> Digest {
-    let mut text = String::with_capacity(512);
-    let review = match draft.review {
-        ReviewStatus::None => "none",
-        ReviewStatus::Pending => "pending",
-        ReviewStatus::Approved => "approved",
-        ReviewStatus::Rejected => "rejected",
-        ReviewStatus::Expired => "expired",
-    };
-    text.push_str("{\"action\":");
-    write_text(&draft.action, &mut text);
-    text.push_str(",\"agent_id\":");
-    write_text(&draft.actor.to_string(), &mut text);
-    text.push_str(",\"campaign\":");
-    write_id(draft.campaign.as_ref(), &mut text);
-    text.push_str(",\"detail\":");
-    write_canonical(&draft.detail, &mut text);
-    // What is written into a text cannot fail.
-    let _ = write!(text, ",\"prev_hash\":\"{prev_hash}\",\"review_status\":\"{review}\",\"seq\":{seq},\"task_id\":");
-    write_id(draft.task.as_ref(), &mut text);
-    let _ = write!(text, ",\"timestamp\":\"{}\"}}", draft.at);
-    Digest::of(text.as_bytes())
+/// What the hash of an event covers, but for its place: made before the place is known, so that whoever appends, and lets
+/// others wait meanwhile, has little left to do.
+///
+/// It is the event's canonical JSON, written directly: its keys are in their order, and only `detail` is a value of its own.
+/// The hash is what [`Digest::of_json`] says of the same object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlinked {
+    /// Up to the hash of the event before.
+    head: String,
+    /// Behind that, up to its number.
+    review: ReviewStatus,
+    /// Behind its number.
+    tail: String,
+}
+
+impl Unlinked {
+    /// What there is to be said of a draft.
+    pub fn of(draft: &AuditDraft) -> Self {
+        let (mut head, mut tail) = (String::with_capacity(320), String::with_capacity(96));
+        // What is written into a text cannot fail.
+        head.push_str("{\"action\":");
+        write_text(&draft.action, &mut head);
+        head.push_str(",\"agent_id\":");
+        match &draft.actor {
+            Actor::Operator(_) => write_text(&draft.actor.to_string(), &mut head),
+            // Of the others nothing has to be escaped.
+            actor => _ = write!(head, "\"{actor}\""),
+        }
+        head.push_str(",\"campaign\":");
+        write_id(draft.campaign.as_ref(), &mut head);
+        head.push_str(",\"detail\":");
+        write_canonical(&draft.detail, &mut head);
+        head.push_str(",\"prev_hash\":\"");
+        tail.push_str(",\"task_id\":");
+        write_id(draft.task.as_ref(), &mut tail);
+        let _ = write!(tail, ",\"timestamp\":\"{}\"}}", draft.at);
+        Self { head, review: draft.review, tail }
+    }
+
+    /// The hash of the event at this place.
+    pub fn hash(&self, seq: u64, prev_hash: &Digest) -> Digest {
+        let mut middle = String::with_capacity(160);
+        let _ = write!(middle, "{prev_hash}\",\"review_status\":\"{}\",\"seq\":{seq}", self.review.as_str());
+        Digest::of_pieces([self.head.as_bytes(), middle.as_bytes(), self.tail.as_bytes()])
+    }
+
+    /// The event at this place; the draft is the one that this was made of.
+    fn link(&self, seq: u64, prev_hash: Digest, draft: AuditDraft) -> AuditEvent {
+        AuditEvent { seq, prev_hash, hash: self.hash(seq, &prev_hash), draft }
+    }
 }
 
 fn write_id(id: Option<&impl fmt::Display>, out: &mut String) {
@@ -219,7 +257,7 @@ pub fn verify(chain: Option<CampaignId>, events: &[AuditEvent]) -> Result<Digest
             Some("it belongs to another chain".to_owned())
         } else if event.prev_hash != head {
             Some("it does not point to the event before it".to_owned())
-        } else if event.hash != event_hash(event.seq, &event.prev_hash, &event.draft) {
+        } else if event.hash != Unlinked::of(&event.draft).hash(event.seq, &event.prev_hash) {
             Some("its content does not match its hash".to_owned())
         } else {
             None

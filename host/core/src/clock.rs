@@ -52,13 +52,37 @@ impl Timestamp {
     }
 }
 
+/// As RFC 3339, section 5.6, with as many digits of a second's fraction as are not zero. Written many times a task, so without
+/// any allocation.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
-            .ok()
-            .and_then(|at| at.format(&Rfc3339).ok())
-            .unwrap_or_else(|| self.0.to_string());
-        f.write_str(&text)
+        let (seconds, millis) = (self.0.div_euclid(1000), self.0.rem_euclid(1000));
+        let at = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts = [
+            (0, 4, i64::from(at.year())),
+            (5, 2, i64::from(u8::from(at.month()))),
+            (8, 2, i64::from(at.day())),
+            (11, 2, i64::from(at.hour())),
+            (14, 2, i64::from(at.minute())),
+            (17, 2, i64::from(at.second())),
+            (20, 3, millis),
+        ];
+        for (first, digits, mut value) in parts {
+            for place in text[first..first + digits].iter_mut().rev() {
+                // A remainder of ten is a digit.
+                *place = b'0' + (value % 10) as u8;
+                value /= 10;
+            }
+        }
+        // Without what says nothing: the zeros of the fraction, and its point if all are.
+        let mut end = 23;
+        while millis > 0 && text[end - 1] == b'0' {
+            end -= 1;
+        }
+        end = if millis == 0 { 19 } else { end };
+        text[end] = b'Z';
+        f.write_str(std::str::from_utf8(&text[..=end]).map_err(|_| fmt::Error)?)
     }
 }
 

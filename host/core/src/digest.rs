@@ -19,6 +19,13 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of bytes that lie in several pieces.
+    pub fn of_pieces<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        pieces.into_iter().for_each(|piece| hash.update(piece));
+        Self(hash.finalize().into())
+    }
+
     /// The digest of several parts, each behind its length: no two lists of parts have the same.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
@@ -34,6 +41,17 @@ impl Digest {
         let mut text = String::new();
         write_canonical(value, &mut text);
         Self::of(text.as_bytes())
+    }
+
+    /// Length of a digest as a text, in bytes.
+    pub const TEXT_LENGTH: usize = 71;
+
+    /// It as it is written, in ASCII: for what is written so often that it is worth no allocation.
+    pub fn text(&self) -> [u8; Self::TEXT_LENGTH] {
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        // As many digits as there is room for, so it cannot fail.
+        let _ = hex::encode_to_slice(self.0, &mut text[7..]);
+        text
     }
 
     /// Only the 64 hex digits.
@@ -95,10 +113,7 @@ pub(crate) fn write_text(text: &str, out: &mut String) {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Written so often that it is worth no allocation.
-        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
-        hex::encode_to_slice(self.0, &mut text[7..]).map_err(|_| fmt::Error)?;
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::rows::{PortResult, corrupt};
 use chimera_core::audit::{Head, genesis};
 use chimera_core::ids::CampaignId;
+use std::borrow::Cow;
 
 /// A chain: a campaign's, or the system's.
 pub(crate) type Chain = Option<CampaignId>;
@@ -26,8 +27,8 @@ pub(crate) fn head_of(chain: Chain, (seq, hash): (i64, String)) -> PortResult<He
 const SYSTEM: &str = "system";
 
 /// A chain's name in SQL.
-pub(crate) fn name_of(chain: Chain) -> String {
-    chain.map_or_else(|| SYSTEM.to_owned(), |campaign| campaign.to_string())
+pub(crate) fn name_of(chain: Chain) -> Cow<'static, str> {
+    chain.map_or(Cow::Borrowed(SYSTEM), |campaign| Cow::Owned(campaign.to_string()))
 }
 
 /// The chain of that name in SQL.

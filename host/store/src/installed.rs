@@ -38,7 +38,7 @@ impl Installed {
     }
 
     /// These writes are in the database now.
-    pub(crate) fn written(&self, writes: &[Write]) {
+    pub(crate) fn written<'w>(&self, writes: impl IntoIterator<Item = &'w Write>) {
         for write in writes {
             match write {
                 Write::PutSkill(_) | Write::SetSkillState(..) => self.skills.forget(),

@@ -20,7 +20,7 @@ pub(super) async fn append(db: &mut PgConnection, drafts: &[&AuditDraft]) -> Wri
     let mut events = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let name = name_of(draft.campaign);
-        let head = heads.entry(name).or_insert_with(|| beginning(draft.campaign));
+        let head = heads.entry(name.into_owned()).or_insert_with(|| beginning(draft.campaign));
         let event = link(head.seq + 1, head.hash, (*draft).clone());
         *head = Head { seq: event.seq, hash: event.hash };
         events.push(event);
@@ -42,7 +42,7 @@ pub(super) async fn append(db: &mut PgConnection, drafts: &[&AuditDraft]) -> Wri
 /// Where the chains of these drafts end, by their names.
 async fn heads(db: &mut PgConnection, drafts: &[&AuditDraft]) -> Written<BTreeMap<String, Head>> {
     let chains: BTreeMap<String, Chain> =
-        drafts.iter().map(|draft| (name_of(draft.campaign), draft.campaign)).collect();
+        drafts.iter().map(|draft| (name_of(draft.campaign).into_owned(), draft.campaign)).collect();
     let names: Vec<&str> = chains.keys().map(String::as_str).collect();
     let rows: Vec<(String, i64, String)> =
         query_as("SELECT chain, seq, hash FROM audit_heads WHERE chain = ANY($1) ORDER BY chain FOR NO KEY UPDATE")

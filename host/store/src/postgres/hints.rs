@@ -8,6 +8,7 @@
 use super::connection;
 use super::pool::{Pool, within};
 use crate::installed::Installed;
+use crate::listen::Notices;
 use chimera_core::change::OutboxTopic;
 use chimera_core::ports::Notice;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -15,7 +16,7 @@ use sqlx::query;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -133,7 +134,7 @@ pub(super) struct Ear {
     pub(super) answers_within: Duration,
     pub(super) hints: Arc<Hints>,
     pub(super) installed: Arc<Installed>,
-    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) notices: Notices,
 }
 
 /// A connection on which they are heard.
@@ -233,8 +234,7 @@ impl Ear {
         if let Notice::Skills(_) = notice {
             self.installed.forget();
         }
-        // Nobody listening is no error.
-        let _ = self.notices.send(notice);
+        self.notices.send(notice);
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_what_can_be_read_is_heard() {
-        let (notices, _) = broadcast::channel(8);
+        let notices = Notices::default();
         let connect = PgConnectOptions::new_without_pgpass();
         let ear = Ear {
             connect,

@@ -25,7 +25,7 @@ mod writer;
 
 use crate::error::{StoreError, closed};
 use crate::installed::Installed;
-use crate::listen::{BroadcastListener, CAPACITY};
+use crate::listen::{BroadcastListener, Notices};
 use chimera_core::change::{Change, Committed};
 use chimera_core::clock::Clock;
 use chimera_core::ports::{Notice, PortError, listen};
@@ -42,7 +42,7 @@ use std::fmt;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use writer::{Job, Work};
@@ -119,7 +119,7 @@ struct Shared {
 #[derive(Clone)]
 struct Open {
     jobs: mpsc::Sender<Job>,
-    notices: broadcast::Sender<Notice>,
+    notices: Notices,
     lookups: Lookups,
 }
 
@@ -159,7 +159,7 @@ impl PostgresStore {
             specs: Lookup::start(&readers, "SELECT id, body FROM task_specs WHERE id = ANY($1)"),
         };
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
-        let (notices, _) = broadcast::channel(CAPACITY);
+        let notices = Notices::default();
         let work = Work {
             jobs: Arc::new(tokio::sync::Mutex::new(waiting)),
             connect: connect.clone(),
@@ -281,11 +281,8 @@ impl PostgresStore {
     }
 
     fn listen(&self) -> listen::Receiver {
-        let receiver = match self.open_parts() {
-            Some(open) => open.notices.subscribe(),
-            None => broadcast::channel(1).1,
-        };
-        Box::new(BroadcastListener(receiver))
+        let open = self.open_parts();
+        Box::new(open.map_or_else(BroadcastListener::closed, |open| open.notices.listen()))
     }
 
     fn send_notice(&self, notice: Notice) {
@@ -293,8 +290,7 @@ impl PostgresStore {
             self.shared.hints.add(Hint::Queued);
         }
         if let Some(open) = self.open_parts() {
-            // Nobody listening is no error.
-            let _ = open.notices.send(notice);
+            open.notices.send(notice);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::hints::{Hint, Hints};
 use super::pool::silence;
 use crate::error::postgres_error;
 use crate::installed::Installed;
+use crate::listen::Notices;
 use crate::rows::PortResult;
 use chimera_core::audit::AuditEvent;
 use chimera_core::change::{Change, Committed, Write};
@@ -19,7 +20,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// A change, and who waits for it.
 pub(super) struct Job {
@@ -35,7 +36,7 @@ pub(super) struct Work {
     /// How long a batch may take.
     pub(super) answers_within: Duration,
     pub(super) group_max: usize,
-    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) notices: Notices,
     pub(super) installed: Arc<Installed>,
     pub(super) hints: Arc<Hints>,
 }
@@ -103,18 +104,18 @@ impl Work {
         if !events.is_empty() {
             self.hints.add(Hint::Audited);
         }
-        let mut events = events.into_iter();
+        let (mut events, mut told) = (events.into_iter(), Vec::new());
         for change in changes {
-            for event in events.by_ref().take(change.audit.len()) {
-                let _ = self.notices.send(Notice::Audited(Arc::new(event)));
-            }
+            let of_change = events.by_ref().take(change.audit.len());
+            told.extend(of_change.map(|event| Notice::Audited(Arc::new(event))));
             for write in &change.writes {
                 if let Write::PutOutbox(row) = write {
                     self.hints.add(Hint::Outbox(row.topic));
-                    let _ = self.notices.send(Notice::Outbox(row.topic));
+                    told.push(Notice::Outbox(row.topic));
                 }
             }
         }
+        self.notices.send_all(told);
     }
 
     async fn transact(&self, db: &mut Option<PgConnection>, changes: &[Change]) -> PortResult<batch::Done> {

@@ -5,7 +5,6 @@
 //! on what it has received. Opened by the binary.
 
 use super::link::Redis;
-use crate::listen::CAPACITY;
 use ::redis::Pipeline;
 use async_trait::async_trait;
 use chimera_core::ports::Notice;
@@ -28,6 +27,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 const MAX_PROGRESS: usize = 4096;
 /// Notices that wait to be sent; more are dropped.
 const WAITING: usize = 1024;
+/// Notices of others kept for the slowest listener; older ones are lost to it.
+const CAPACITY: usize = 4096;
 /// Most notices of one round trip.
 const AT_ONCE: usize = 64;
 /// How often a connection that is silent is asked whether it is one.

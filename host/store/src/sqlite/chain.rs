@@ -1,13 +1,14 @@
 //! The heads of the audit chains, and the appending of events.
 //!
-//! Heads are cached for the writer alone and follow its transaction: what a change appended counts once the change is
-//! kept, what a batch appended counts once it is committed, together with the heads beside the events. Called by the
-//! writer.
+//! Heads are cached for the writer alone and follow its transaction: what a batch appended counts once it is committed,
+//! together with the heads beside the events. Called by the writer.
 
-use super::statement::statement;
+use super::prepared::Event;
+use super::statement::{digest, id_of, statement};
 use crate::chain::{Chain, beginning, head_of, name_of};
-use crate::rows::{PortResult, body, int, name, permanent, text};
-use chimera_core::audit::{AuditDraft, AuditEvent, Head, link};
+use crate::rows::{PortResult, int};
+use chimera_core::audit::{AuditEvent, Head};
+use chimera_core::digest::Digest;
 use rusqlite::Connection;
 use std::collections::HashMap;
 
@@ -21,11 +22,20 @@ pub(super) struct Heads {
     batch: HashMap<Chain, Head>,
 }
 
-/// What one change appended.
-#[derive(Debug, Default)]
-pub(super) struct Appended {
-    pub(super) events: Vec<AuditEvent>,
-    heads: HashMap<Chain, Head>,
+/// Where an event was put in its chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    seq: u64,
+    prev_hash: Digest,
+    hash: Digest,
+}
+
+impl Place {
+    /// The event that is there.
+    pub(super) fn take(self, event: Event) -> AuditEvent {
+        let Self { seq, prev_hash, hash } = self;
+        AuditEvent { seq, prev_hash, hash, draft: event.draft }
+    }
 }
 
 impl Heads {
@@ -34,41 +44,38 @@ impl Heads {
         self.batch.clear();
     }
 
-    /// Makes sure that the heads are known to which these drafts will be linked.
-    pub(super) fn find(&mut self, db: &Connection, drafts: &[AuditDraft]) -> PortResult<()> {
-        for chain in drafts.iter().map(|draft| draft.campaign) {
-            if self.known(chain).is_none() {
-                let head = last(db, chain)?;
-                self.committed.insert(chain, head);
-            }
+    /// Where a chain ends; looked up in the transaction if that is not known, so that nobody else appends meanwhile.
+    fn head(&mut self, db: &Connection, chain: Chain) -> PortResult<Head> {
+        if let Some(head) = self.batch.get(&chain).or_else(|| self.committed.get(&chain)) {
+            return Ok(*head);
+        }
+        let head = last(db, chain)?;
+        self.committed.insert(chain, head);
+        Ok(head)
+    }
+
+    /// Appends the events of one change. They count at once: a change that fails after this takes them back.
+    pub(super) fn append(&mut self, db: &Connection, events: &[Event], places: &mut Vec<Place>) -> PortResult<()> {
+        for event in events {
+            let chain = event.draft.campaign;
+            let Head { seq, hash: prev_hash } = self.head(db, chain)?;
+            let seq = seq + 1;
+            let place = Place { seq, prev_hash, hash: event.unlinked.hash(seq, &prev_hash) };
+            insert(db, event, &place)?;
+            self.batch.insert(chain, Head { seq, hash: place.hash });
+            places.push(place);
         }
         Ok(())
     }
 
-    fn known(&self, chain: Chain) -> Option<Head> {
-        self.batch.get(&chain).or_else(|| self.committed.get(&chain)).copied()
+    /// Where the chains end to which this batch has appended.
+    pub(super) fn appended(&self) -> HashMap<Chain, Head> {
+        self.batch.clone()
     }
 
-    /// Appends the drafts of one change, whose heads were [found](Self::find); they count once they are
-    /// [kept](Self::keep).
-    pub(super) fn append(&self, db: &Connection, drafts: &[AuditDraft]) -> PortResult<Appended> {
-        let mut appended = Appended::default();
-        for draft in drafts {
-            let chain = draft.campaign;
-            let head = appended.heads.get(&chain).copied().or_else(|| self.known(chain));
-            let head = head.ok_or_else(|| permanent("the end of an audit chain was not looked up"))?;
-            let event = link(head.seq + 1, head.hash, draft.clone());
-            insert(db, &event)?;
-            appended.heads.insert(chain, Head { seq: event.seq, hash: event.hash });
-            appended.events.push(event);
-        }
-        Ok(appended)
-    }
-
-    /// The change is kept: the next change of the batch links to its events.
-    pub(super) fn keep(&mut self, appended: Appended) -> Vec<AuditEvent> {
-        self.batch.extend(appended.heads);
-        appended.events
+    /// What was appended since then was undone.
+    pub(super) fn take_back(&mut self, appended: HashMap<Chain, Head>) {
+        self.batch = appended;
     }
 
     /// Writes where the batch's chains end, once for all its changes; the last thing before the transaction's end.
@@ -79,9 +86,9 @@ impl Heads {
                 "INSERT INTO audit_heads (chain, seq, hash) VALUES (?, ?, ?)
                      ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
             )?
-            .bind(name_of(*chain))
+            .bind(name_of(*chain).as_ref())
             .bind(int(head.seq)?)
-            .bind(head.hash.to_string())
+            .bind(digest(&head.hash))
             .run()?;
         }
         Ok(())
@@ -113,11 +120,11 @@ fn last(db: &Connection, chain: Chain) -> PortResult<Head> {
          SELECT seq, hash FROM (SELECT seq, hash FROM audit_logs WHERE chain = ?1 ORDER BY seq DESC LIMIT 1)
          ORDER BY seq DESC LIMIT 1",
     )?;
-    let last = last.bind(name_of(chain)).first(|row| Ok((row.get(0)?, row.get(1)?)))?;
+    let last = last.bind(name_of(chain).as_ref()).first(|row| Ok((row.get(0)?, row.get(1)?)))?;
     last.map_or_else(|| Ok(beginning(chain)), |row| head_of(chain, row))
 }
 
-fn insert(db: &Connection, event: &AuditEvent) -> PortResult<()> {
+fn insert(db: &Connection, event: &Event, place: &Place) -> PortResult<()> {
     let draft = &event.draft;
     statement(
         db,
@@ -125,16 +132,16 @@ fn insert(db: &Connection, event: &AuditEvent) -> PortResult<()> {
                  (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
-    .bind(name_of(draft.campaign))
-    .bind(int(event.seq)?)
-    .bind(text(draft.task))
+    .bind(name_of(draft.campaign).as_ref())
+    .bind(int(place.seq)?)
+    .bind(id_of(draft.task.map(|task| task.as_uuid())))
     .bind(draft.action.as_str())
-    .bind(draft.actor.to_string())
+    .bind(event.actor.as_str())
     .bind(draft.at.as_millis())
-    .bind(name(&draft.review)?)
-    .bind(body(&draft.detail)?)
-    .bind(event.prev_hash.to_string())
-    .bind(event.hash.to_string())
+    .bind(draft.review.as_str())
+    .bind(event.detail.as_str())
+    .bind(digest(&place.prev_hash))
+    .bind(digest(&place.hash))
     .run()
     .map(drop)
 }

@@ -2,7 +2,7 @@
 //!
 //! Reads only. Called by the writer.
 
-use super::statement::statement;
+use super::statement::{id as named, statement};
 use crate::rows::{PortResult, int, name, size};
 use chimera_core::change::Guard;
 use chimera_core::records::ScratchItem;
@@ -51,9 +51,9 @@ fn expected(guard: &Guard) -> Expect {
 fn is_any(db: &Connection, guard: &Guard) -> PortResult<bool> {
     let ask = |sql| statement(db, sql);
     let asked = match guard {
-        Guard::TaskAbsent(id) => ask("SELECT 1 FROM tasks WHERE id = ?")?.bind(id.to_string()),
+        Guard::TaskAbsent(id) => ask("SELECT 1 FROM tasks WHERE id = ?")?.bind(named(id.as_uuid())),
         Guard::TaskRev(id, rev) => {
-            ask("SELECT 1 FROM tasks WHERE id = ? AND rev = ?")?.bind(id.to_string()).bind(int(*rev)?)
+            ask("SELECT 1 FROM tasks WHERE id = ? AND rev = ?")?.bind(named(id.as_uuid())).bind(int(*rev)?)
         }
         Guard::CampaignRev(id, rev) => {
             ask("SELECT 1 FROM campaigns WHERE id = ? AND rev = ?")?.bind(id.to_string()).bind(int(*rev)?)

@@ -8,6 +8,7 @@ mod checkpoint;
 mod connection;
 mod floor;
 mod guards;
+mod prepared;
 mod purge;
 mod reads;
 mod recent;
@@ -20,13 +21,15 @@ mod writes;
 use crate::error::{StoreError, closed};
 use crate::folder::{self, FolderLock};
 use crate::installed::Installed;
-use crate::listen::{BroadcastListener, CAPACITY};
+use crate::listen::{BroadcastListener, Notices};
+use crate::rows::PortResult;
 use chain::Heads;
 use checkpoint::Checkpoints;
-use chimera_core::change::Durability;
+use chimera_core::change::{Change, Committed, Durability};
 use chimera_core::ports::{Notice, PortError, PortErrorKind, listen};
 use connection::Place;
 pub use floor::SqliteFloor;
+use prepared::Prepared;
 use purge::Purge;
 use recent::Recent;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -36,14 +39,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use writer::{Answer, Job, Work, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 const DATABASE_FILE: &str = "chimera.db";
 /// Jobs that may wait for the writer before callers wait to hand theirs in.
-const WAITING_JOBS: usize = 4096;
+const WAITING_JOBS: usize = 1024;
+/// Most changes of one job: the writer is at the first of many while the next are made ready.
+const CHANGES_AT_ONCE: usize = 128;
 
 /// How a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +93,13 @@ struct Shared {
     writer_runs: watch::Receiver<()>,
     installed: Arc<Installed>,
     recent: Arc<Recent>,
+    changes_at_once: usize,
 }
 
 #[derive(Clone)]
 struct Open {
     jobs: mpsc::Sender<Job>,
-    notices: broadcast::Sender<Notice>,
+    notices: Notices,
     _lock: Arc<FolderLock>,
 }
 
@@ -127,7 +133,9 @@ impl SqliteStore {
         let place = Place { path: path.clone(), busy_timeout: options.busy_timeout };
         let writing = writer::connect(&place).map_err(|e| StoreError::from_sqlite(path.clone(), &e))?;
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
-        let (notices, _) = broadcast::channel(CAPACITY);
+        let notices = Notices::default();
+        let group_max = options.group_max.max(1);
+        let changes_at_once = group_max.min(CHANGES_AT_ONCE);
         let (running, writer_runs) = watch::channel(());
         let installed = Arc::new(Installed::default());
         let recent = Arc::new(Recent::default());
@@ -138,8 +146,9 @@ impl SqliteStore {
             place,
             db: Some(writing),
             jobs: waiting,
+            next: None,
             notices: notices.clone(),
-            group_max: options.group_max.max(1),
+            group_max,
             lock: Arc::clone(&lock),
             running,
             heads: Heads::default(),
@@ -148,7 +157,8 @@ impl SqliteStore {
         };
         writer.start().map_err(|e| no_thread(&path, &e))?;
         let open = Mutex::new(Some(Open { jobs, notices, _lock: lock }));
-        Ok(Self { shared: Arc::new(Shared { readers, path, open, writer_runs, installed, recent }) })
+        let shared = Shared { readers, path, open, writer_runs, installed, recent, changes_at_once };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Commits what was accepted, closes the database and gives the data folder free. Later calls are answered with
@@ -189,52 +199,71 @@ impl SqliteStore {
     }
 
     /// Has the writer do something. Once handed over it is done whole or not at all, also if the caller stops waiting.
-    async fn ask(&self, work: Work) -> Result<Answer, PortError> {
-        let jobs = self.open_parts().ok_or_else(closed)?.jobs;
-        let (reply, answer) = oneshot::channel();
-        jobs.send(Job { work, reply }).await.map_err(|_| closed())?;
-        // Not holding the sender while waiting lets the writer end.
-        drop(jobs);
-        answer.await.map_err(|_| closed())?
+    async fn ask(&self, work: Work) -> PortResult<Answer> {
+        let mut answers = self.hand_over(vec![work]).await?.await.map_err(|_| closed())?;
+        answers.pop().unwrap_or_else(|| Err(closed()))
     }
 
-    /// Has the writer do several things, as [`ask`](Self::ask) does one.
-    async fn ask_all(&self, works: Vec<Work>) -> Vec<Result<Answer, PortError>> {
-        let Some(Open { jobs, .. }) = self.open_parts() else { return works.iter().map(|_| Err(closed())).collect() };
-        let mut waiting = Vec::with_capacity(works.len());
-        for work in works {
-            let (reply, answer) = oneshot::channel();
-            waiting.push(jobs.send(Job { work, reply }).await.map(|()| answer));
+    /// Gives the writer a job; what will bring the answers.
+    async fn hand_over(&self, works: Vec<Work>) -> PortResult<oneshot::Receiver<Vec<PortResult<Answer>>>> {
+        let jobs = self.open_parts().ok_or_else(closed)?.jobs;
+        let (reply, answers) = oneshot::channel();
+        // Not holding the sender while waiting for the answers lets the writer end.
+        jobs.send(Job { works, reply }).await.map_err(|_| closed())?;
+        Ok(answers)
+    }
+
+    /// Commits several changes, each by itself, in their order.
+    async fn commit_changes(&self, changes: Vec<Change>) -> Vec<PortResult<Committed>> {
+        let (mut committed, mut waiting) = (Vec::with_capacity(changes.len()), Vec::new());
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let mut works = Vec::with_capacity(self.shared.changes_at_once.min(changes.len()));
+            for change in changes.by_ref().take(self.shared.changes_at_once) {
+                committed.push(Prepared::of(change).map(|prepared| {
+                    works.push(Work::Commit(prepared));
+                    // Until it is answered.
+                    Committed::Applied
+                }));
+            }
+            let count = works.len();
+            waiting.push((count, self.hand_over(works).await));
         }
-        drop(jobs);
-        let mut answers = Vec::with_capacity(waiting.len());
-        for answer in waiting {
-            answers.push(match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed())),
-                Err(_) => Err(closed()),
-            });
+        let mut places = committed.iter_mut().filter(|committed| committed.is_ok());
+        for (count, answers) in waiting {
+            let answers = match answers {
+                Ok(answers) => answers.await.unwrap_or_default(),
+                Err(_) => Vec::new(),
+            };
+            let answers = answers.into_iter().chain(std::iter::repeat_with(|| Err(closed())));
+            for (place, answer) in places.by_ref().take(count).zip(answers) {
+                *place = answer.and_then(committed_of);
+            }
         }
-        answers
+        committed
     }
 
     fn listen(&self) -> listen::Receiver {
-        let receiver = match self.open_parts() {
-            Some(open) => open.notices.subscribe(),
-            None => broadcast::channel(1).1,
-        };
-        Box::new(BroadcastListener(receiver))
+        let open = self.open_parts();
+        Box::new(open.map_or_else(BroadcastListener::closed, |open| open.notices.listen()))
     }
 
     fn send_notice(&self, notice: Notice) {
         if let Some(open) = self.open_parts() {
-            // Nobody listening is no error.
-            let _ = open.notices.send(notice);
+            open.notices.send(notice);
         }
     }
 }
 
 fn no_thread(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Unavailable { path: path.to_owned(), cause: format!("no thread for it: {error}") }
+}
+
+fn committed_of(answer: Answer) -> PortResult<Committed> {
+    match answer {
+        Answer::Committed(committed) => Ok(committed),
+        _ => Err(unexpected_answer()),
+    }
 }
 
 fn unexpected_answer() -> PortError {

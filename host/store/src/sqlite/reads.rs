@@ -3,11 +3,12 @@
 //! What needs several rows to fit together is read in one transaction, which in WAL mode is one moment. Called by
 //! everything that looks at the truth.
 
+use super::prepared::Prepared;
 use super::rows::{nouns, optional, readable};
 use super::transport::OutboxClaim;
 use super::writer::{Answer, Work};
 use super::writes::journal_noun;
-use super::{SqliteStore, unexpected_answer};
+use super::{SqliteStore, committed_of, unexpected_answer};
 use crate::chain;
 use crate::error::port_error;
 use crate::rows::{BodyRow, PortResult, corrupt, noun};
@@ -82,19 +83,11 @@ impl SqliteStore {
 #[async_trait]
 impl Truth for SqliteStore {
     async fn commit(&self, change: Change) -> Result<Committed, PortError> {
-        match self.ask(Work::Commit(change)).await? {
-            Answer::Committed(committed) => Ok(committed),
-            _ => Err(unexpected_answer()),
-        }
+        self.ask(Work::Commit(Prepared::of(change)?)).await.and_then(committed_of)
     }
 
     async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Committed, PortError>> {
-        let answers = self.ask_all(changes.into_iter().map(Work::Commit).collect()).await;
-        let committed = answers.into_iter().map(|answer| match answer? {
-            Answer::Committed(committed) => Ok(committed),
-            _ => Err(unexpected_answer()),
-        });
-        committed.collect()
+        self.commit_changes(changes).await
     }
 
     fn subscribe(&self) -> listen::Receiver {

@@ -49,7 +49,7 @@ impl Recent {
     }
 
     /// These writes are in the database now.
-    pub(super) fn written(&self, writes: Vec<Write>) {
+    pub(super) fn written(&self, writes: impl IntoIterator<Item = Write>) {
         for write in writes {
             match write {
                 Write::PutTask(task) => keep(&self.tasks, task.id, task),

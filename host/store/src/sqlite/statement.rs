@@ -5,7 +5,11 @@
 
 use crate::error::write_error;
 use crate::rows::PortResult;
+use chimera_core::digest::Digest;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 /// A statement whose values are being bound.
 #[must_use = "nothing is done until it runs"]
@@ -65,4 +69,30 @@ impl Bound<'_> {
 /// Runs a statement without values that comes again and again, such as those that begin and end a transaction.
 pub(super) fn run(db: &Connection, sql: &'static str) -> PortResult<()> {
     statement(db, sql)?.run().map(drop)
+}
+
+/// A short text of a known length, which costs no allocation.
+pub(super) struct ShortText<const LENGTH: usize>([u8; LENGTH]);
+
+impl<const LENGTH: usize> ToSql for ShortText<LENGTH> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+/// An id as SQL keeps it.
+pub(super) fn id(id: Uuid) -> ShortText<{ Hyphenated::LENGTH }> {
+    let mut text = [0; Hyphenated::LENGTH];
+    id.hyphenated().encode_lower(&mut text);
+    ShortText(text)
+}
+
+/// An optional id as SQL keeps it.
+pub(super) fn id_of(of: Option<Uuid>) -> Option<ShortText<{ Hyphenated::LENGTH }>> {
+    of.map(id)
+}
+
+/// A digest as SQL keeps it.
+pub(super) fn digest(digest: &Digest) -> ShortText<{ Digest::TEXT_LENGTH }> {
+    ShortText(digest.text())
 }

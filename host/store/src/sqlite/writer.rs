@@ -4,10 +4,11 @@
 //! a change of thread is only to hand a job in and to be answered. A stale or failing job never costs its neighbours
 //! anything, and nobody is answered before the batch is durable. It decides nothing about what is written. Started by [`SqliteStore::open`](super::SqliteStore::open).
 
-use super::chain::Heads;
+use super::chain::{Heads, Place as InChain};
 use super::checkpoint::{self, Checkpoints};
 use super::connection::{self, Place};
 use super::guards;
+use super::prepared::Prepared;
 use super::purge::Purge;
 use super::recent::Recent;
 use super::statement;
@@ -16,23 +17,25 @@ use super::writes;
 use crate::error::write_error;
 use crate::folder::FolderLock;
 use crate::installed::Installed;
+use crate::listen::Notices;
 use crate::rows::PortResult;
-use chimera_core::change::{Change, Committed, Durability, Outbox, Write};
+use chimera_core::change::{Committed, Durability, Outbox, Write};
 use chimera_core::failpoint;
 use chimera_core::ports::{Notice, PortError, PortErrorKind};
 use rusqlite::Connection;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// Something to be written, and who waits for it.
+/// Things to be written, each by itself, and who waits for all of them.
 pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<PortResult<Answer>>,
+    pub(super) works: Vec<Work>,
+    /// Answers in the order of the works.
+    pub(super) reply: oneshot::Sender<Vec<PortResult<Answer>>>,
 }
 
 /// Something to be written.
 pub(super) enum Work {
-    Commit(Change),
+    Commit(Prepared),
     ClaimOutbox(OutboxClaim),
     ReleaseOutboxClaims,
 }
@@ -49,7 +52,9 @@ pub(super) struct Writer {
     /// None after an error that the connection may not have survived.
     pub(super) db: Option<Connection>,
     pub(super) jobs: mpsc::Receiver<Job>,
-    pub(super) notices: broadcast::Sender<Notice>,
+    /// A job for which there was no room in the last batch.
+    pub(super) next: Option<Job>,
+    pub(super) notices: Notices,
     pub(super) group_max: usize,
     /// Released only when the last write is over.
     pub(super) lock: Arc<FolderLock>,
@@ -76,9 +81,8 @@ impl Writer {
 
     /// Runs until every store handle is gone or the store is closed; whatever was accepted by then is still committed.
     fn run(mut self) {
-        while let Some(first) = self.jobs.blocking_recv() {
-            let mut batch = vec![first];
-            self.drain(&mut batch);
+        while let Some(first) = self.next.take().or_else(|| self.jobs.blocking_recv()) {
+            let batch = self.gather(first);
             self.commit(batch);
         }
         let Self { db, lock, running, checkpoints, .. } = self;
@@ -93,26 +97,38 @@ impl Writer {
     }
 
     /// Whatever came while the last batch was committed.
-    fn drain(&mut self, batch: &mut Vec<Job>) {
-        while batch.len() < self.group_max
+    fn gather(&mut self, first: Job) -> Vec<Job> {
+        let mut works = first.works.len();
+        let mut batch = vec![first];
+        while works < self.group_max
             && let Ok(job) = self.jobs.try_recv()
         {
+            works += job.works.len();
+            if works > self.group_max {
+                self.next = Some(job);
+                break;
+            }
             batch.push(job);
         }
+        batch
     }
 
     fn commit(&mut self, batch: Vec<Job>) {
-        let (works, replies): (Vec<Work>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
+        let mut works = Vec::with_capacity(batch.iter().map(|job| job.works.len()).sum());
+        let mut replies = Vec::with_capacity(batch.len());
+        for job in batch {
+            replies.push((job.works.len(), job.reply));
+            works.extend(job.works);
+        }
         match self.transact(&works) {
-            Ok(done) => {
-                self.remember(works, &done.answers);
-                for (reply, answer) in replies.into_iter().zip(done.answers) {
+            Ok(Batch { answers, places }) => {
+                let notices = self.remember(works, &answers, places);
+                let mut answers = answers.into_iter();
+                for (count, reply) in replies {
                     // A caller that stopped waiting reads the truth again.
-                    let _ = reply.send(answer);
+                    let _ = reply.send(answers.by_ref().take(count).collect());
                 }
-                for notice in done.notices {
-                    let _ = self.notices.send(notice);
-                }
+                self.notices.send_all(notices);
             }
             Err(error) => {
                 tracing::error!(%error, jobs = works.len(), "a batch could not be committed");
@@ -121,8 +137,9 @@ impl Writer {
                     PortErrorKind::Corrupt => PortErrorKind::Corrupt,
                     _ => PortErrorKind::Unavailable,
                 };
-                for reply in replies {
-                    let _ = reply.send(Err(PortError::new(kind, error.message.clone())));
+                for (count, reply) in replies {
+                    let failed = || Err(PortError::new(kind, error.message.clone()));
+                    let _ = reply.send(std::iter::repeat_with(failed).take(count).collect());
                 }
             }
         }
@@ -152,8 +169,7 @@ impl Writer {
             connection::wait(db, durability).map_err(write_error)?;
             self.waits = durability;
         }
-        let is_heard = self.notices.receiver_count() > 0;
-        let mut turn = BatchTurn { db, heads: &mut self.heads, purge: &mut self.purge, is_heard };
+        let mut turn = BatchTurn { db, heads: &mut self.heads, purge: &mut self.purge };
         let batch = match turn.take(works, Undo::Batch)? {
             Some(batch) => batch,
             // One of them failed, and costs its neighbours nothing but this.
@@ -164,18 +180,32 @@ impl Writer {
         Ok(batch)
     }
 
-    /// What was committed is kept as it is: it was made for this and is needed for nothing else.
-    fn remember(&self, works: Vec<Work>, answers: &[PortResult<Answer>]) {
+    /// What was committed is kept as it is: it was made for this and is needed for nothing else. Gives what listeners are
+    /// to be told.
+    fn remember(&self, works: Vec<Work>, answers: &[PortResult<Answer>], places: Vec<InChain>) -> Vec<Notice> {
+        let is_heard = self.notices.are_heard();
+        let (mut places, mut told) = (places.into_iter(), Vec::new());
         for (work, answer) in works.into_iter().zip(answers) {
             match (work, answer) {
-                (Work::Commit(change), Ok(Answer::Committed(Committed::Applied))) => {
-                    self.installed.written(&change.writes);
-                    self.recent.written(change.writes);
+                (Work::Commit(Prepared { rows, events, .. }), Ok(Answer::Committed(Committed::Applied))) => {
+                    self.installed.written(rows.iter().map(|row| &row.write));
+                    let placed = events.into_iter().zip(places.by_ref());
+                    if is_heard {
+                        told.extend(placed.map(|(event, place)| Notice::Audited(Arc::new(place.take(event)))));
+                        told.extend(rows.iter().filter_map(|row| match &row.write {
+                            Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
+                            _ => None,
+                        }));
+                    } else {
+                        placed.for_each(drop);
+                    }
+                    self.recent.written(rows.into_iter().map(|row| row.write));
                 }
                 (_, Ok(Answer::Committed(Committed::Stale(guard)))) => self.recent.stale(guard),
                 _ => {}
             }
         }
+        told
     }
 }
 
@@ -199,7 +229,8 @@ impl Work {
 #[derive(Default)]
 struct Batch {
     answers: Vec<PortResult<Answer>>,
-    notices: Vec<Notice>,
+    /// Of the events of all changes that were applied, in their order.
+    places: Vec<InChain>,
 }
 
 /// What is undone when a job fails.
@@ -217,7 +248,6 @@ struct BatchTurn<'t> {
     db: &'t Connection,
     heads: &'t mut Heads,
     purge: &'t mut Purge,
-    is_heard: bool,
 }
 
 impl BatchTurn<'_> {
@@ -229,14 +259,14 @@ impl BatchTurn<'_> {
         let has_changes = works.iter().any(|work| matches!(work, Work::Commit(_)));
         statement::run(self.db, "BEGIN IMMEDIATE")?;
         for work in works {
-            let told = &mut batch.notices;
+            let places = &mut batch.places;
             let answer = match undo {
-                Undo::Batch => match self.work(work, told) {
+                Undo::Batch => match self.work(work, places) {
                     Ok(answer) => Ok(answer),
                     Err(error) if self.db.is_autocommit() => return Err(error),
                     Err(_) => return statement::run(self.db, "ROLLBACK").map(|()| None),
                 },
-                Undo::Job => self.work_apart(work, told)?,
+                Undo::Job => self.work_apart(work, places)?,
             };
             batch.answers.push(answer);
         }
@@ -252,10 +282,10 @@ impl BatchTurn<'_> {
     }
 
     /// Does a job, or undoes it. The outer error is the whole batch's.
-    fn work_apart(&mut self, work: &Work, told: &mut Vec<Notice>) -> PortResult<PortResult<Answer>> {
+    fn work_apart(&mut self, work: &Work, places: &mut Vec<InChain>) -> PortResult<PortResult<Answer>> {
         statement::run(self.db, "SAVEPOINT job")?;
-        let done = self.work(work, told);
-        match done {
+        let (heads, placed) = (self.heads.appended(), places.len());
+        match self.work(work, places) {
             Ok(answer) => {
                 statement::run(self.db, "RELEASE job")?;
                 Ok(Ok(answer))
@@ -265,14 +295,16 @@ impl BatchTurn<'_> {
             Err(error) => {
                 statement::run(self.db, "ROLLBACK TO job")?;
                 statement::run(self.db, "RELEASE job")?;
+                self.heads.take_back(heads);
+                places.truncate(placed);
                 Ok(Err(error))
             }
         }
     }
 
-    fn work(&mut self, work: &Work, told: &mut Vec<Notice>) -> PortResult<Answer> {
+    fn work(&mut self, work: &Work, places: &mut Vec<InChain>) -> PortResult<Answer> {
         match work {
-            Work::Commit(change) => self.commit(change, told).map(Answer::Committed),
+            Work::Commit(change) => self.commit(change, places).map(Answer::Committed),
             Work::ClaimOutbox(claim) => {
                 let claimed = transport::claim_outbox(self.db, claim)?;
                 self.purge.turn(self.db, claim.now)?;
@@ -283,22 +315,12 @@ impl BatchTurn<'_> {
     }
 
     /// Guards first: what is stale has written nothing.
-    fn commit(&mut self, change: &Change, told: &mut Vec<Notice>) -> PortResult<Committed> {
+    fn commit(&mut self, change: &Prepared, places: &mut Vec<InChain>) -> PortResult<Committed> {
         if let Some(guard) = guards::first_broken(self.db, &change.guards)? {
             return Ok(Committed::Stale(guard.clone()));
         }
-        writes::apply(self.db, &change.writes)?;
-        // Looked up in the transaction, so that nobody else appends meanwhile.
-        self.heads.find(self.db, &change.audit)?;
-        let appended = self.heads.append(self.db, &change.audit)?;
-        let events = self.heads.keep(appended);
-        if self.is_heard {
-            told.extend(events.into_iter().map(|event| Notice::Audited(Arc::new(event))));
-            told.extend(change.writes.iter().filter_map(|write| match write {
-                Write::PutOutbox(row) => Some(Notice::Outbox(row.topic)),
-                _ => None,
-            }));
-        }
+        writes::apply(self.db, &change.rows)?;
+        self.heads.append(self.db, &change.events, places)?;
         Ok(Committed::Applied)
     }
 }

@@ -1,10 +1,11 @@
 //! Each [`Write`] as statements.
 //!
 //! The one function that writes a noun derives its columns from it, so body and columns cannot disagree. Rows are
-//! inserted or updated in place, never replaced, so references stay. Called by the writer, inside a savepoint.
+//! inserted or updated in place, never replaced, so references stay. Called by the writer, inside its transaction.
 
-use super::statement::{Bound, statement};
-use crate::rows::{PortResult, body, corrupt, int, name, permanent, readable_again, size, text};
+use super::prepared::Row;
+use super::statement::{Bound, digest, id, id_of, statement};
+use crate::rows::{PortResult, corrupt, int, name, permanent, size, text};
 use chimera_core::approval::Approval;
 use chimera_core::campaign::Campaign;
 use chimera_core::change::{Outbox, Write};
@@ -41,17 +42,17 @@ macro_rules! upsert {
 }
 
 /// Writes them: in their order within a table, and tables that are referred to first. An error undoes the whole job.
-pub(super) fn apply(db: &Connection, writes: &[Write]) -> PortResult<()> {
+pub(super) fn apply(db: &Connection, rows: &[Row]) -> PortResult<()> {
     for rank in 0..=LAST_RANK {
-        for write in writes.iter().filter(|write| rank_of(write) == rank) {
-            apply_one(db, write)?;
+        for row in rows.iter().filter(|row| rank_of(&row.write) == rank) {
+            apply_one(db, row)?;
         }
     }
-    for (index, write) in writes.iter().enumerate() {
+    for (index, Row { write, .. }) in rows.iter().enumerate() {
         // Of an agent's items only the last is looked at: what is too much then is too much of all of them.
         let is_last = |of: fn(&Write) -> Option<AgentId>| {
             let agent = of(write);
-            !writes[index + 1..].iter().any(|later| of(later) == agent)
+            !rows[index + 1..].iter().any(|later| of(&later.write) == agent)
         };
         match write {
             Write::PutMemory(item) if is_last(remembers) => trim_memory(db, item)?,
@@ -82,33 +83,36 @@ fn rank_of(write: &Write) -> u8 {
     }
 }
 
-fn apply_one(db: &Connection, write: &Write) -> PortResult<()> {
-    match write {
-        Write::PutCampaign(campaign) => put_campaign(db, campaign),
-        Write::PutStep(step) => put_step(db, step),
-        Write::PutSpec(spec) => put_spec(db, spec),
-        Write::PutTask(task) => put_task(db, task),
-        Write::PutOutbox(row) => put_outbox(db, row),
+fn apply_one(db: &Connection, row: &Row) -> PortResult<()> {
+    match &row.write {
+        Write::PutCampaign(campaign) => put_campaign(db, campaign, row.body()),
+        Write::PutStep(step) => put_step(db, step, row.body()),
+        Write::PutSpec(spec) => put_spec(db, spec, row.body()),
+        Write::PutTask(task) => put_task(db, task, row.body()),
+        Write::PutOutbox(wish) => put_outbox(db, wish, row.body()),
         Write::DeleteOutbox(id) => {
             statement(db, "DELETE FROM outbox WHERE id = ?")?.bind(id.to_string()).run().map(drop)
         }
-        Write::PutApproval(approval) => put_approval(db, approval),
-        Write::PutGrant(grant) => put_grant(db, grant),
-        Write::PutEffect(effect) => put_effect(db, effect),
-        Write::AppendJournal { task, epoch, entries } => append_journal(db, *task, *epoch, entries),
-        Write::PutSkill(version) => put_skill(db, version),
+        Write::PutApproval(approval) => put_approval(db, approval, row.body()),
+        Write::PutGrant(grant) => put_grant(db, grant, row.body()),
+        Write::PutEffect(effect) => put_effect(db, effect, row.body()),
+        Write::AppendJournal { task, epoch, entries } => {
+            let requests = row.requests();
+            entries.iter().zip(requests).try_for_each(|(entry, request)| put_entry(db, *task, *epoch, entry, request))
+        }
+        Write::PutSkill(version) => put_skill(db, version, row.body()),
         Write::SetSkillState(skill, state) => set_skill_state(db, skill, *state),
-        Write::PutRoute(route) => put_route(db, route),
+        Write::PutRoute(route) => put_route(db, route, row.body()),
         Write::CountRun(skill, mark) => count_run(db, skill, *mark),
-        Write::PutAgent(agent) => put_agent(db, agent),
+        Write::PutAgent(agent) => put_agent(db, agent, row.body()),
         Write::TouchAgent(id, at) => touch_agent(db, *id, *at),
-        Write::PutToken(token) => put_token(db, token),
-        Write::PutMemory(item) => put_memory(db, item),
+        Write::PutToken(token) => put_token(db, token, row.body()),
+        Write::PutMemory(item) => put_memory(db, item, row.body()),
         Write::DeleteMemory(agent, id) => {
             let forget = statement(db, "DELETE FROM agent_memory WHERE agent_id = ? AND id = ?")?;
             forget.bind(agent.to_string()).bind(id.to_string()).run().map(drop)
         }
-        Write::PutScratch(item) => put_scratch(db, item),
+        Write::PutScratch(item) => put_scratch(db, item, row.body()),
         Write::DeleteScratch(agent, key) => {
             let forget = statement(db, "DELETE FROM ephemeral_memory WHERE agent_id = ? AND key = ?")?;
             forget.bind(agent.to_string()).bind(key.as_str()).run().map(drop)
@@ -117,7 +121,7 @@ fn apply_one(db: &Connection, write: &Write) -> PortResult<()> {
     }
 }
 
-fn put_campaign(db: &Connection, campaign: &Campaign) -> PortResult<()> {
+fn put_campaign(db: &Connection, campaign: &Campaign, body: &str) -> PortResult<()> {
     statement(db, upsert!("campaigns", "id", "state", "planner_id", "rev", "created_at", "updated_at", "body"))?
         .bind(campaign.id.to_string())
         .bind(campaign.state.as_str())
@@ -125,12 +129,12 @@ fn put_campaign(db: &Connection, campaign: &Campaign) -> PortResult<()> {
         .bind(int(campaign.rev)?)
         .bind(campaign.created_at.as_millis())
         .bind(campaign.updated_at.as_millis())
-        .bind(body(campaign)?)
+        .bind(body)
         .run()
         .map(drop)
 }
 
-fn put_step(db: &Connection, step: &Step) -> PortResult<()> {
+fn put_step(db: &Connection, step: &Step, body: &str) -> PortResult<()> {
     statement(db, upsert!("plan_steps", "id", "campaign_id", "lineage_id", "state", "task_id", "position", "body"))?
         .bind(step.id.to_string())
         .bind(step.campaign.to_string())
@@ -138,31 +142,25 @@ fn put_step(db: &Connection, step: &Step) -> PortResult<()> {
         .bind(name(&step.state)?)
         .bind(text(step.task))
         .bind(step.position)
-        .bind(body(step)?)
+        .bind(body)
         .run()
         .map(drop)
 }
 
-fn put_spec(db: &Connection, spec: &TaskSpec) -> PortResult<()> {
+fn put_spec(db: &Connection, spec: &TaskSpec, body: &str) -> PortResult<()> {
     statement(db, upsert!("task_specs", "id", "skill_name", "skill_version", "skill_digest", "body"))?
-        .bind(spec.id.to_string())
+        .bind(id(spec.id.as_uuid()))
         .bind(spec.skill.name.as_str())
         .bind(spec.skill.version.to_string())
-        .bind(spec.skill.digest.to_string())
-        .bind(body(spec)?)
+        .bind(digest(&spec.skill.digest))
+        .bind(body)
         .run()
         .map(drop)
 }
 
-fn put_task(db: &Connection, task: &Task) -> PortResult<()> {
-    // JSON has no NaN: such a task would be written and never be read again.
-    let confidences = [task.confidence(), task.verdict.as_ref().map(|verdict| verdict.confidence)];
-    if confidences.into_iter().flatten().any(|confidence| !confidence.is_finite()) {
-        return Err(permanent(format!("task {}: a confidence is not a finite number", task.id)));
-    }
-    let body = body(task)?;
+fn put_task(db: &Connection, task: &Task, body: &str) -> PortResult<()> {
     // What was changed before is there; only a new one has to be looked for among the others first.
-    if task.rev > 0 && update_task(db, task, &body)? {
+    if task.rev > 0 && update_task(db, task, body)? {
         return Ok(());
     }
     let put = statement(
@@ -187,12 +185,12 @@ fn put_task(db: &Connection, task: &Task) -> PortResult<()> {
             "body"
         ),
     )?
-    .bind(task.id.to_string())
-    .bind(task.spec_id.to_string())
+    .bind(id(task.id.as_uuid()))
+    .bind(id(task.spec_id.as_uuid()))
     .bind(task.created_at.as_millis())
-    .bind(text(task.campaign))
-    .bind(text(task.step));
-    changing_columns(put, task, &body)?.run().map(drop)
+    .bind(id_of(task.campaign.map(|it| it.as_uuid())))
+    .bind(id_of(task.step.map(|it| it.as_uuid())));
+    changing_columns(put, task, body)?.run().map(drop)
 }
 
 /// Changes a task's row; whether there was one.
@@ -203,7 +201,7 @@ fn update_task(db: &Connection, task: &Task, body: &str) -> PortResult<bool> {
              priority = ?, attempt = ?, epoch = ?, lease_id = ?, lease_until = ?, run_after = ?, rev = ?, body = ?
          WHERE id = ?",
     )?;
-    Ok(changing_columns(update, task, body)?.bind(task.id.to_string()).run()? > 0)
+    Ok(changing_columns(update, task, body)?.bind(id(task.id.as_uuid())).run()? > 0)
 }
 
 /// The columns that a task does not keep for its life, in the order of both statements.
@@ -211,22 +209,22 @@ fn changing_columns<'c>(statement: Bound<'c>, task: &Task, body: &str) -> PortRe
     let lease = task.lease.as_ref();
     Ok(statement
         .bind(task.planner_id.as_str())
-        .bind(text(task.worker_id))
+        .bind(id_of(task.worker_id.map(|it| it.as_uuid())))
         .bind(task.state.as_str())
         .bind(task.confidence())
         .bind(task.updated_at.as_millis())
-        .bind(task.lineage.to_string())
+        .bind(id(task.lineage.as_uuid()))
         .bind(task.priority)
         .bind(task.attempt)
         .bind(task.epoch)
-        .bind(lease.map(|lease| lease.id.to_string()))
+        .bind(id_of(lease.map(|lease| lease.id.as_uuid())))
         .bind(lease.map(|lease| lease.until.as_millis()))
         .bind(task.run_after.map(Timestamp::as_millis))
         .bind(int(task.rev)?)
         .bind(body))
 }
 
-fn put_outbox(db: &Connection, row: &Outbox) -> PortResult<()> {
+fn put_outbox(db: &Connection, row: &Outbox, body: &str) -> PortResult<()> {
     // A row that is put again is a new wish: whoever claimed the old one no longer holds it.
     statement(db, upsert!("outbox", "id", "topic", "priority", "available_at", "created_at", "claimed_until", "body"))?
         .bind(row.id.to_string())
@@ -235,12 +233,12 @@ fn put_outbox(db: &Connection, row: &Outbox) -> PortResult<()> {
         .bind(row.available_at.as_millis())
         .bind(row.created_at.as_millis())
         .bind(None::<i64>)
-        .bind(body(row)?)
+        .bind(body)
         .run()
         .map(drop)
 }
 
-fn put_approval(db: &Connection, approval: &Approval) -> PortResult<()> {
+fn put_approval(db: &Connection, approval: &Approval, body: &str) -> PortResult<()> {
     statement(
         db,
         upsert!("approvals", "id", "campaign_id", "task_id", "kind", "state", "deadline", "created_at", "body"),
@@ -252,12 +250,12 @@ fn put_approval(db: &Connection, approval: &Approval) -> PortResult<()> {
     .bind(name(&approval.state)?)
     .bind(approval.deadline.as_millis())
     .bind(approval.created_at.as_millis())
-    .bind(body(approval)?)
+    .bind(body)
     .run()
     .map(drop)
 }
 
-fn put_grant(db: &Connection, grant: &Grant) -> PortResult<()> {
+fn put_grant(db: &Connection, grant: &Grant, body: &str) -> PortResult<()> {
     let (slot, call) = (grant.slot(), grant.call());
     statement(
         db,
@@ -284,13 +282,13 @@ fn put_grant(db: &Connection, grant: &Grant) -> PortResult<()> {
     .bind(grant.granted_at.as_millis())
     .bind(grant.expires_at.map(Timestamp::as_millis))
     .bind(grant.revoked_at.map(Timestamp::as_millis))
-    .bind(body(grant)?)
+    .bind(body)
     .run()
     .map(drop)
 }
 
 /// The key of an effect never changes; two effects of one key are refused by the table.
-fn put_effect(db: &Connection, effect: &Effect) -> PortResult<()> {
+fn put_effect(db: &Connection, effect: &Effect, body: &str) -> PortResult<()> {
     statement(
         db,
         upsert!(
@@ -318,33 +316,30 @@ fn put_effect(db: &Connection, effect: &Effect) -> PortResult<()> {
     .bind(name(&effect.state)?)
     .bind(effect.created_at.as_millis())
     .bind(effect.updated_at.as_millis())
-    .bind(body(effect)?)
+    .bind(body)
     .run()
     .map(drop)
 }
 
 /// The same entry again is no error (a caller that never heard of its commit); another one at its place is.
-fn append_journal(db: &Connection, task: TaskId, epoch: u32, entries: &[JournalEntry]) -> PortResult<()> {
-    for entry in entries {
-        readable_again(entry.answer.as_str())?;
-        let added = statement(
-            db,
-            "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
-             ON CONFLICT (task_id, epoch, ordinal) DO NOTHING",
-        )?
-        .bind(task.to_string())
-        .bind(epoch)
-        .bind(entry.ordinal)
-        .bind(entry.call.as_ref())
-        .bind(entry.request.to_string())
-        .bind(entry.answer.as_str())
-        .run()?;
-        if added == 0 && journal_entry(db, task, epoch, entry.ordinal)?.as_ref() != Some(entry) {
-            return Err(permanent(format!(
-                "the journal of task {task}, epoch {epoch}, has another entry {} already: nothing was written",
-                entry.ordinal
-            )));
-        }
+fn put_entry(db: &Connection, task: TaskId, epoch: u32, entry: &JournalEntry, request: &str) -> PortResult<()> {
+    let added = statement(
+        db,
+        "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (task_id, epoch, ordinal) DO NOTHING",
+    )?
+    .bind(id(task.as_uuid()))
+    .bind(epoch)
+    .bind(entry.ordinal)
+    .bind(entry.call.as_ref())
+    .bind(request)
+    .bind(entry.answer.as_str())
+    .run()?;
+    if added == 0 && journal_entry(db, task, epoch, entry.ordinal)?.as_ref() != Some(entry) {
+        return Err(permanent(format!(
+            "the journal of task {task}, epoch {epoch}, has another entry {} already: nothing was written",
+            entry.ordinal
+        )));
     }
     Ok(())
 }
@@ -375,7 +370,7 @@ pub(super) fn journal_noun(
 }
 
 /// A version is immutable: other bytes under the same name and version are refused.
-fn put_skill(db: &Connection, version: &SkillVersion) -> PortResult<()> {
+fn put_skill(db: &Connection, version: &SkillVersion, body: &str) -> PortResult<()> {
     let skill = &version.skill;
     let installed_at = version.installed_at.as_millis();
     statement(db, "INSERT INTO skills (name, created_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")?
@@ -394,7 +389,7 @@ fn put_skill(db: &Connection, version: &SkillVersion) -> PortResult<()> {
     .bind(skill.digest.to_string())
     .bind(name(&version.state)?)
     .bind(installed_at)
-    .bind(body(version)?)
+    .bind(body)
     .run()?;
     if put == 0 {
         return Err(permanent(format!(
@@ -424,14 +419,14 @@ fn set_skill_state(db: &Connection, skill: &SkillRef, state: SkillState) -> Port
     Ok(())
 }
 
-fn put_route(db: &Connection, route: &Route) -> PortResult<()> {
+fn put_route(db: &Connection, route: &Route, body: &str) -> PortResult<()> {
     statement(db, upsert!("skill_routes", "name", "active", "canary", "rev", "updated_at", "body"))?
         .bind(route.name.as_str())
         .bind(text(route.active.as_ref()))
         .bind(text(route.canary.as_ref().map(|canary| &canary.version)))
         .bind(int(route.rev)?)
         .bind(route.updated_at.as_millis())
-        .bind(body(route)?)
+        .bind(body)
         .run()
         .map(drop)
 }
@@ -456,7 +451,7 @@ const KEEP_CREDENTIALS: &str = "UPDATE agents SET credentials =
     (SELECT hash FROM api_tokens WHERE agent_id = agents.id AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT 1)
     WHERE id = ?";
 
-fn put_agent(db: &Connection, agent: &Agent) -> PortResult<()> {
+fn put_agent(db: &Connection, agent: &Agent, body: &str) -> PortResult<()> {
     statement(db, upsert!("agents", "id", "type", "status", "last_seen", "name", "created_at", "body"))?
         .bind(agent.id.to_string())
         .bind(name(&agent.role)?)
@@ -464,7 +459,7 @@ fn put_agent(db: &Connection, agent: &Agent) -> PortResult<()> {
         .bind(agent.last_seen.as_millis())
         .bind(agent.name.as_str())
         .bind(agent.created_at.as_millis())
-        .bind(body(agent)?)
+        .bind(body)
         .run()?;
     statement(db, KEEP_CREDENTIALS)?.bind(agent.id.to_string()).run().map(drop)
 }
@@ -483,7 +478,7 @@ fn touch_agent(db: &Connection, agent: AgentId, at: Timestamp) -> PortResult<()>
     .map(drop)
 }
 
-fn put_token(db: &Connection, token: &ApiToken) -> PortResult<()> {
+fn put_token(db: &Connection, token: &ApiToken, body: &str) -> PortResult<()> {
     let agent = match token.scope {
         TokenScope::Operator => None,
         TokenScope::Agent(agent) => Some(agent.to_string()),
@@ -494,7 +489,7 @@ fn put_token(db: &Connection, token: &ApiToken) -> PortResult<()> {
         .bind(agent.clone())
         .bind(token.created_at.as_millis())
         .bind(token.revoked_at.map(Timestamp::as_millis))
-        .bind(body(token)?)
+        .bind(body)
         .run()?;
     if let Some(agent) = agent {
         statement(db, KEEP_CREDENTIALS)?.bind(agent).run()?;
@@ -502,13 +497,13 @@ fn put_token(db: &Connection, token: &ApiToken) -> PortResult<()> {
     Ok(())
 }
 
-fn put_memory(db: &Connection, item: &MemoryItem) -> PortResult<()> {
+fn put_memory(db: &Connection, item: &MemoryItem, body: &str) -> PortResult<()> {
     statement(db, upsert!("agent_memory", "id", "agent_id", "created_at", "bytes", "body"))?
         .bind(item.id.to_string())
         .bind(item.agent.to_string())
         .bind(item.created_at.as_millis())
         .bind(size(item.size())?)
-        .bind(body(item)?)
+        .bind(body)
         .run()
         .map(drop)
 }
@@ -539,7 +534,7 @@ fn kept(db: &Connection, agent: AgentId, what: &'static str) -> PortResult<(i64,
     Ok(found.unwrap_or_default())
 }
 
-fn put_scratch(db: &Connection, item: &ScratchItem) -> PortResult<()> {
+fn put_scratch(db: &Connection, item: &ScratchItem, body: &str) -> PortResult<()> {
     statement(
         db,
         "INSERT INTO ephemeral_memory (agent_id, key, expires_at, bytes, value) VALUES (?, ?, ?, ?, ?)
@@ -550,7 +545,7 @@ fn put_scratch(db: &Connection, item: &ScratchItem) -> PortResult<()> {
     .bind(item.key.as_str())
     .bind(item.expires_at.as_millis())
     .bind(size(item.size())?)
-    .bind(body(&item.value)?)
+    .bind(body)
     .run()
     .map(drop)
 }
