@@ -5,7 +5,7 @@
 //! by the self-tests, the workers, the planner and the judge.
 
 use chimera_core::failure::{Failure, FailureKind, codes};
-use chimera_core::schema::{check, check_in_passing};
+use chimera_core::schema::Schema;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -41,20 +41,20 @@ static PLACES: Semaphore = Semaphore::const_new(4);
 ///
 /// # Errors
 /// [`Unfit`].
-pub async fn check_value(schema: &Value, value: &Value, deadline: Instant) -> Result<(), Unfit> {
-    if let Some(checked) = check_in_passing(schema, value) {
+pub async fn check_value(schema: &Schema, value: &Value, deadline: Instant) -> Result<(), Unfit> {
+    if let Some(checked) = schema.check_in_passing(value) {
         return checked.map_err(Unfit::Misfit);
     }
     tokio::time::timeout_at(deadline.into(), check_apart(schema, value)).await.unwrap_or(Err(Unfit::Late))
 }
 
-async fn check_apart(schema: &Value, value: &Value) -> Result<(), Unfit> {
+async fn check_apart(schema: &Schema, value: &Value) -> Result<(), Unfit> {
     let place = PLACES.acquire().await.map_err(|_| Unfit::Late)?;
     let (schema, value) = (schema.clone(), value.clone());
     let checked = tokio::task::spawn_blocking(move || {
         // A check that nobody waits for any more still has its place.
         let _place = place;
-        check(&schema, &value)
+        schema.check(&value)
     });
     checked.await.map_err(|_| Unfit::Late)?.map_err(Unfit::Misfit)
 }
@@ -63,7 +63,7 @@ async fn check_apart(schema: &Value, value: &Value) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// [`Unfit`].
-pub async fn check_value_soon(schema: &Value, value: &Value) -> Result<(), Unfit> {
+pub async fn check_value_soon(schema: &Schema, value: &Value) -> Result<(), Unfit> {
     check_value(schema, value, Instant::now() + FITTING_TIME).await
 }
 
@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn heavy_checks_keep_no_thread_of_the_runtime_and_all_end() {
         let branch = json!({ "properties": { "x": { "$ref": "#" } } });
-        let schema = json!({ "anyOf": [branch, branch, branch], "required": ["y"] });
+        let schema = Schema::from(json!({ "anyOf": [branch, branch, branch], "required": ["y"] }));
         let mut value = json!({});
         for _ in 0..40 {
             value = json!({ "x": value });
@@ -96,10 +96,10 @@ mod tests {
         };
         tokio::select! { () = many => {}, () = clock => {} }
         assert!(ticks > 0);
-        check_value_soon(&json!({ "pattern": "^a$" }), &json!("a")).await.expect("the places are free again");
+        check_value_soon(&json!({ "pattern": "^a$" }).into(), &json!("a")).await.expect("the places are free again");
     }
 
-    async fn futures_of(schema: &Value, value: &Value) -> Vec<Result<(), Unfit>> {
+    async fn futures_of(schema: &Schema, value: &Value) -> Vec<Result<(), Unfit>> {
         let mut checks = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let (schema, value) = (schema.clone(), value.clone());
@@ -111,7 +111,8 @@ mod tests {
     #[tokio::test]
     async fn a_passed_deadline_is_told() {
         let told =
-            check_value(&json!({ "pattern": "a" }), &json!("a"), Instant::now() - Duration::from_millis(1)).await;
+            check_value(&json!({ "pattern": "a" }).into(), &json!("a"), Instant::now() - Duration::from_millis(1))
+                .await;
         let failure = told.expect_err("late").into_failure(FailureKind::InvalidInput, "input-invalid", "the input");
         assert_eq!(failure.kind, FailureKind::Transient, "the value is not to blame: {failure:?}");
     }

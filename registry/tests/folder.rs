@@ -30,7 +30,10 @@ fn schemas_come_inline_from_files_or_from_the_component() {
     let described = json!({ "input": { "type": "number" }, "output": { "type": "boolean" } });
     let toml = format!("{HEAD}\n[io]\ninput = \"schemas/in.json\"\n");
     let manifest = assemble_manifest(&toml, Some(described.clone()), folder.path()).unwrap();
-    assert_eq!((manifest.io.input, manifest.io.output), (json!({ "type": "string" }), json!({ "type": "boolean" })));
+    assert_eq!(
+        (manifest.io.input, manifest.io.output),
+        (json!({ "type": "string" }).into(), json!({ "type": "boolean" }).into())
+    );
     let manifest = assemble_manifest(HEAD, Some(described), folder.path()).unwrap();
     assert_eq!(manifest.io.input, json!({ "type": "number" }));
     let toml = format!("{HEAD}\n[io]\ninput = {{ type = \"null\" }}\noutput = {{}}\n");

@@ -20,6 +20,7 @@ use chimera_core::ids::{AgentId, CampaignId, EffectId, IdSource, SystemIds, Task
 use chimera_core::machine::TaskEvent;
 use chimera_core::manifest::Manifest;
 use chimera_core::ports::{ApprovalFilter, Queue, SkillIndex, Truth};
+use chimera_core::schema::Schema;
 use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
 use chimera_core::task::{Outcome, Task, Usage};
 use chimera_index::LexicalIndex;
@@ -38,9 +39,10 @@ pub(crate) fn version(
     version: &str,
     effects: &str,
     text: Value,
-    input: Value,
-    output: Value,
+    input: impl Into<Schema>,
+    output: impl Into<Schema>,
 ) -> SkillVersion {
+    let (input, output) = (input.into(), output.into());
     let mut skill = json!({ "name": name, "version": version, "license": "MIT", "effects": effects });
     for (key, value) in text.as_object().expect("an object") {
         skill[key] = value.clone();

@@ -5,6 +5,7 @@
 //! grant does. Called by the registry, the sandbox's capability gate and the planner.
 
 use crate::json::{MAX_DEPTH, is_deeper_than};
+use crate::schema::Schema;
 use crate::skill::{SkillName, is_kebab_word};
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
@@ -118,9 +119,9 @@ pub enum World {
 #[serde(deny_unknown_fields)]
 pub struct IoSection {
     /// Schema of `task.input`.
-    pub input: Value,
+    pub input: Schema,
     /// Schema of `outcome.output`.
-    pub output: Value,
+    pub output: Schema,
 }
 
 /// The most a skill may reach. Empty means nothing.

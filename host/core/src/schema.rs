@@ -14,8 +14,12 @@ pub use budget::{MAX_PATTERNS, MAX_SCHEMA_BYTES};
 use crate::json::{MAX_DEPTH, is_deeper_than};
 use budget::Patterns;
 use jsonschema::{PatternOptions, Validator};
+use kept::Kept;
 use meter::Detail;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// Largest program that one pattern is compiled to, in bytes.
 const MAX_PATTERN_PROGRAM: usize = 256 << 10;
@@ -34,6 +38,72 @@ enum Engine {
     Backtracking,
 }
 
+/// A schema that many values are held against, such as those of a manifest: what is known of it is looked up once. It is read
+/// and written as the JSON that it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Schema {
+    value: Value,
+    /// None inside if it is not small.
+    #[serde(skip)]
+    kept: OnceLock<Option<Arc<Kept>>>,
+}
+
+impl Schema {
+    /// As [`check`].
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn check(&self, value: &Value) -> Result<(), String> {
+        check_knowing(self.kept(), self, value)
+    }
+
+    /// As [`check_in_passing`].
+    pub fn check_in_passing(&self, value: &Value) -> Option<Result<(), String>> {
+        check_in_passing_knowing(self.kept(), self, value)
+    }
+
+    /// As [`is_light`].
+    pub fn is_light(&self, value: &Value) -> bool {
+        is_light_knowing(self.kept(), self, value)
+    }
+
+    fn kept(&self) -> Option<&Kept> {
+        self.kept.get_or_init(|| known(&self.value)).as_deref()
+    }
+}
+
+impl From<Value> for Schema {
+    fn from(value: Value) -> Self {
+        Self { value, kept: OnceLock::new() }
+    }
+}
+
+impl Deref for Schema {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialEq<Value> for Schema {
+    fn eq(&self, other: &Value) -> bool {
+        self.value == *other
+    }
+}
+
+/// What is known of a schema, if it is small.
+fn known(schema: &Value) -> Option<Arc<Kept>> {
+    is_smaller(schema, LIGHT_SCHEMA).then(|| kept::of(schema))
+}
+
 /// Can this schema be used here?
 ///
 /// # Errors
@@ -47,11 +117,14 @@ pub fn admit(schema: &Value) -> Result<(), String> {
 /// # Errors
 /// Up to three violations in one sentence, each with the path in the value; or why the schema cannot be used.
 pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    if is_smaller(schema, LIGHT_SCHEMA) {
-        let kept = kept::of(schema);
-        if let Some((validator, engine)) = kept.compiled(schema).map_err(unusable)? {
-            return check_with(schema, value, validator, *engine);
-        }
+    check_knowing(known(schema).as_deref(), schema, value)
+}
+
+fn check_knowing(kept: Option<&Kept>, schema: &Value, value: &Value) -> Result<(), String> {
+    if let Some(kept) = kept
+        && let Some((validator, engine)) = kept.compiled(schema).map_err(unusable)?
+    {
+        return check_with(schema, value, validator, *engine);
     }
     let (validator, engine) = compile(schema).map_err(unusable)?;
     check_with(schema, value, &validator, engine)
@@ -70,26 +143,34 @@ fn check_with(schema: &Value, value: &Value, validator: &Validator, engine: Engi
 
 /// Like [`check`], if it is so little work that it may be done on a thread that others wait for; else none.
 pub fn check_in_passing(schema: &Value, value: &Value) -> Option<Result<(), String>> {
-    is_light(schema, value).then(|| {
-        let kept = kept::of(schema);
-        match kept.compiled(schema).map_err(unusable)? {
-            Some((validator, _)) => tell(validator, value),
-            // What is light has no patterns, and is kept.
-            None => check(schema, value),
-        }
+    check_in_passing_knowing(known(schema).as_deref(), schema, value)
+}
+
+fn check_in_passing_knowing(kept: Option<&Kept>, schema: &Value, value: &Value) -> Option<Result<(), String>> {
+    let kept = kept.filter(|kept| is_light_knowing(Some(kept), schema, value))?;
+    Some(match kept.compiled(schema).map_err(unusable) {
+        Ok(Some((validator, _))) => tell(validator, value),
+        // What is light has no patterns.
+        Ok(None) => check_knowing(None, schema, value),
+        Err(problem) => Err(problem),
     })
 }
 
 /// Is it so little work to hold this value against this schema that it may be done on a thread that others wait for?
 pub fn is_light(schema: &Value, value: &Value) -> bool {
-    is_smaller(schema, LIGHT_SCHEMA)
-        && is_smaller(value, LIGHT_VALUE)
-        && !is_deeper_than(value, MAX_DEPTH)
-        && match kept::of(schema).budget() {
-            Err(_) => true,
-            Ok(Patterns::None) => meter::is_light(schema, value),
-            Ok(Patterns::Some) => false,
-        }
+    is_light_knowing(known(schema).as_deref(), schema, value)
+}
+
+fn is_light_knowing(kept: Option<&Kept>, schema: &Value, value: &Value) -> bool {
+    kept.is_some_and(|kept| {
+        is_smaller(value, LIGHT_VALUE)
+            && !is_deeper_than(value, MAX_DEPTH)
+            && match kept.budget() {
+                Err(_) => true,
+                Ok(Patterns::None) => meter::is_light(schema, value),
+                Ok(Patterns::Some) => false,
+            }
+    })
 }
 
 fn unusable(why: String) -> String {
@@ -121,6 +202,10 @@ fn build(schema: &Value, patterns: Patterns) -> Result<(Validator, Engine), Stri
 }
 
 fn tell(validator: &Validator, value: &Value) -> Result<(), String> {
+    // Hardly anything does not fit, and to say so is quicker than to say why not.
+    if validator.is_valid(value) {
+        return Ok(());
+    }
     let problems: Vec<String> = validator
         .iter_errors(value)
         .take(3)

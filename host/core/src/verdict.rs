@@ -3,6 +3,7 @@
 //! A verdict is a value; [`crate::machine::transition`] turns it into a state. Called by the judge and the API.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What shall happen with a finished task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,11 +40,11 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What was checked.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Whether it holds.
     pub result: CheckResult,
     /// What was seen.
-    pub detail: String,
+    pub detail: Cow<'static, str>,
 }
 
 /// Whether a check holds.

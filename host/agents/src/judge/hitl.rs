@@ -333,7 +333,13 @@ fn decision(approval: &Approval, answer: &Answer, cx: &Context<'_>) -> Change {
     change
 }
 
-fn event(approval: &Approval, action: &str, review: ReviewStatus, detail: Value, cx: &Context<'_>) -> AuditDraft {
+fn event(
+    approval: &Approval,
+    action: &'static str,
+    review: ReviewStatus,
+    detail: Value,
+    cx: &Context<'_>,
+) -> AuditDraft {
     cx.event(action).about(approval.campaign, approval.task).review(review).detail(detail)
 }
 
@@ -351,7 +357,7 @@ async fn check_answer(approval: &Approval, answer: &Answer) -> Result<(), AgentE
             invalid("this is a question: send the answer in `edited`".to_owned())
         }
         (ApprovalKind::Question, HumanDecision::Approve, Some(value)) => {
-            let schema = approval.payload.get("schema").cloned().unwrap_or(Value::Bool(true));
+            let schema = approval.payload.get("schema").cloned().unwrap_or(Value::Bool(true)).into();
             check_value_soon(&schema, value)
                 .await
                 .map_err(|problem| AgentError::unfit(problem, "the answer does not fit"))

@@ -8,13 +8,14 @@ use crate::error::AgentError;
 use crate::planner::scheduler::Scheduler;
 use crate::planner::{Need, gates, properties};
 use chimera_core::campaign::CampaignPolicy;
-use chimera_core::json::{check_schema, contains};
+use chimera_core::json::contains;
 use chimera_core::manifest::Manifest;
 use chimera_core::schema;
 use chimera_core::task::{Outcome, Task, TaskSpec};
 use chimera_core::text::truncated;
 use chimera_core::verdict::{Check, CheckResult, Decision, Verdict};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -76,24 +77,28 @@ struct Checks {
 }
 
 impl Checks {
-    fn passed(&mut self, name: &str, detail: impl Into<String>) {
+    fn passed(&mut self, name: &'static str, detail: impl Into<Cow<'static, str>>) {
         self.put(name, CheckResult::Passed, detail.into());
     }
 
-    fn skipped(&mut self, name: &str, detail: &str) {
-        self.put(name, CheckResult::Skipped, detail.to_owned());
+    fn skipped(&mut self, name: &'static str, detail: &'static str) {
+        self.put(name, CheckResult::Skipped, detail.into());
     }
 
-    fn failed(&mut self, name: &str, severity: Severity, detail: impl Into<String>) {
+    fn failed(&mut self, name: &'static str, severity: Severity, detail: impl Into<Cow<'static, str>>) {
         let detail = detail.into();
         if self.worst.as_ref().is_none_or(|(worst, _)| *worst < severity) {
-            self.worst = Some((severity, detail.clone()));
+            self.worst = Some((severity, detail.clone().into_owned()));
         }
         self.put(name, CheckResult::Failed, detail);
     }
 
-    fn put(&mut self, name: &str, result: CheckResult, detail: String) {
-        self.made.push(Check { name: name.to_owned(), result, detail: truncated(detail, 500) });
+    fn put(&mut self, name: &'static str, result: CheckResult, detail: Cow<'static, str>) {
+        let detail = match detail {
+            Cow::Owned(detail) => Cow::Owned(truncated(detail, 500)),
+            own => own,
+        };
+        self.made.push(Check { name: name.into(), result, detail });
     }
 }
 
@@ -135,7 +140,7 @@ pub(crate) fn decide_in_passing(case: &Case) -> Option<Verdict> {
 fn is_light(case: &Case) -> bool {
     let (Some(outcome), Some(manifest)) = (&case.task.outcome, &case.manifest) else { return false };
     let expected = case.spec.expect.as_ref().unwrap_or(&Value::Null);
-    schema::is_light(&manifest.io.output, &outcome.output) && schema::is_light(&Value::Bool(true), expected)
+    manifest.io.output.is_light(&outcome.output) && schema::is_light(&Value::Bool(true), expected)
 }
 
 async fn decide_apart(case: Case, within: Duration) -> Verdict {
@@ -201,7 +206,7 @@ fn check_size(case: &Case, outcome: &Outcome, checks: &mut Checks) {
 }
 
 fn check_output_schema(manifest: &Manifest, outcome: &Outcome, checks: &mut Checks) {
-    match check_schema(&manifest.io.output, &outcome.output) {
+    match manifest.io.output.check(&outcome.output) {
         Ok(()) => checks.passed("schema", "the output fits the skill's schema"),
         Err(problem) => {
             checks.failed("schema", Severity::Redo, format!("the output does not fit its schema: {problem}"))

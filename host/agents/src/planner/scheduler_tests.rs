@@ -140,7 +140,7 @@ async fn a_stuck_step_that_a_human_gives_up_ends_the_campaign() {
 async fn replanning_never_takes_a_skill_that_checks_less_or_does_more() {
     let mut skills = bundled();
     let checker = skills[3].clone();
-    let mut lax_output = checker.manifest.io.output.clone();
+    let mut lax_output = serde_json::Value::clone(&checker.manifest.io.output);
     lax_output["properties"]["compliant"] = json!({ "type": "boolean" });
     let about =
         json!({ "summary": "Checks a draft against a publishing policy, quickly.", "keywords": ["check", "policy"] });
