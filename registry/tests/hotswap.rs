@@ -167,8 +167,14 @@ async fn versions_are_swapped_under_load() {
     }
     let runs: u32 = house.runs.iter().map(|runs| runs.load(Ordering::Relaxed)).sum();
     println!("{runs} runs, {:.0} a second", f64::from(runs) / started.elapsed().as_secs_f64());
-    let actions: Vec<String> =
-        house.store.audit(None, 0, 100).await.unwrap().into_iter().map(|event| event.draft.action).collect();
+    let actions: Vec<String> = house
+        .store
+        .audit(None, 0, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|event| event.draft.action.into_owned())
+        .collect();
     assert_eq!(
         actions,
         [

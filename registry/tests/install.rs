@@ -69,7 +69,7 @@ impl House {
     }
 
     async fn actions(&self) -> Vec<String> {
-        self.store.audit(None, 0, 100).await.unwrap().into_iter().map(|event| event.draft.action).collect()
+        self.store.audit(None, 0, 100).await.unwrap().into_iter().map(|event| event.draft.action.into_owned()).collect()
     }
 
     async fn found(&self, text: &str) -> Vec<String> {

@@ -10,7 +10,9 @@ use crate::digest::{Digest, write_canonical, write_text};
 use crate::ids::{AgentId, CampaignId, TaskId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Who did it. Written `system`, `planner`, `judge`, `worker:<id>`, `agent:<id>` or `operator:<name>`.
@@ -112,7 +114,7 @@ pub struct AuditDraft {
     /// The task it is about.
     pub task: Option<TaskId>,
     /// `noun.verb`, such as `task.leased`.
-    pub action: String,
+    pub action: Cow<'static, str>,
     /// Who did it.
     pub actor: Actor,
     /// When.
@@ -125,7 +127,7 @@ pub struct AuditDraft {
 
 impl AuditDraft {
     /// An event of the system's chain, about no task, that nobody needs to look at and that says no more than its action.
-    pub fn new(action: impl Into<String>, actor: Actor, at: Timestamp) -> Self {
+    pub fn new(action: impl Into<Cow<'static, str>>, actor: Actor, at: Timestamp) -> Self {
         let (action, review) = (action.into(), ReviewStatus::None);
         Self { campaign: None, task: None, action, actor, at, review, detail: Value::Null }
     }
@@ -183,6 +185,8 @@ pub fn link(seq: u64, prev_hash: Digest, draft: AuditDraft) -> AuditEvent {
 pub struct Unlinked {
     /// Up to the hash of the event before.
     head: String,
+    /// Where in it the detail is.
+    detail: Range<usize>,
     /// Behind that, up to its number.
     review: ReviewStatus,
     /// Behind its number.
@@ -205,12 +209,19 @@ impl Unlinked {
         head.push_str(",\"campaign\":");
         write_id(draft.campaign.as_ref(), &mut head);
         head.push_str(",\"detail\":");
+        let begin = head.len();
         write_canonical(&draft.detail, &mut head);
+        let detail = begin..head.len();
         head.push_str(",\"prev_hash\":\"");
         tail.push_str(",\"task_id\":");
         write_id(draft.task.as_ref(), &mut tail);
         let _ = write!(tail, ",\"timestamp\":\"{}\"}}", draft.at);
-        Self { head, review: draft.review, tail }
+        Self { head, detail, review: draft.review, tail }
+    }
+
+    /// The event's detail as JSON, with the keys of its objects in their order.
+    pub fn detail(&self) -> &str {
+        &self.head[self.detail.clone()]
     }
 
     /// The hash of the event at this place.

@@ -18,6 +18,7 @@ use crate::route::{Route, RunMark};
 use crate::skill::{SkillName, SkillRef, SkillState, SkillVersion};
 use crate::task::{Task, TaskSpec};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// What every decision is given: the present, the source of ids, who acts, and chance.
@@ -35,7 +36,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// An audit event by who acts, now; see [`AuditDraft::new`].
-    pub fn event(&self, action: impl Into<String>) -> AuditDraft {
+    pub fn event(&self, action: impl Into<Cow<'static, str>>) -> AuditDraft {
         AuditDraft::new(action, self.actor.clone(), self.now)
     }
 }

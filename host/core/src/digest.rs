@@ -69,18 +69,16 @@ impl Digest {
 pub(crate) fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_unstable();
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
             out.push('{');
-            for (index, key) in keys.into_iter().enumerate() {
+            for (index, (key, item)) in entries.into_iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
                 write_text(key, out);
                 out.push(':');
-                if let Some(item) = map.get(key) {
-                    write_canonical(item, out);
-                }
+                write_canonical(item, out);
             }
             out.push('}');
         }

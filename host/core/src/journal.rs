@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Most entries of one task and epoch.
@@ -21,6 +21,9 @@ pub const MAX_ENTRIES: u32 = 20_000;
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a journal of an epoch that is over is kept: nothing replays it any more.
 pub const OLD_EPOCH_KEPT: Duration = Duration::from_secs(3600);
+
+/// Hash of the arguments of what has none.
+static NO_ARGUMENTS: LazyLock<Digest> = LazyLock::new(|| Digest::of(b""));
 
 /// One host answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -102,7 +105,7 @@ impl JournalEntry {
     /// The entry that says how a run ended.
     pub fn end(ordinal: u32, end: &RecordedEnd) -> Self {
         let answer = AnswerText(serde_json::to_string(end).unwrap_or_default().into());
-        Self { ordinal, call: Self::END.into(), request: Digest::of(b""), answer }
+        Self { ordinal, call: Self::END.into(), request: *NO_ARGUMENTS, answer }
     }
 
     /// Is it the run's end, and which?

@@ -201,22 +201,31 @@ struct Draft<'c, 'x> {
 /// # Errors
 /// [`Refused`] if the event does not fit the task's state, lease or attempt; nothing is to be written then.
 pub fn transition(task: &Task, event: TaskEvent, cx: &Context<'_>) -> Result<(Task, Change), Refused> {
-    let mut change = Change::new();
-    change.guard(Guard::TaskRev(task.id, task.rev));
-    let mut next = task.clone();
-    next.rev += 1;
-    next.updated_at = cx.now;
-    let mut draft = Draft { task: next, change, cx, action: "", review: ReviewStatus::None, detail: json!({}) };
+    let rev = task.rev;
+    let (task, mut change) = step(task.clone(), event, cx)?;
+    change.guards.insert(0, Guard::TaskRev(task.id, rev));
+    change.write(Write::PutTask(task.clone()));
+    Ok((task, change))
+}
+
+/// As [`transition`], for whoever moves a task several times in one change: neither guarded by the task's revision nor
+/// writing the task, which are the caller's to add once.
+///
+/// # Errors
+/// As [`transition`].
+pub fn step(task: Task, event: TaskEvent, cx: &Context<'_>) -> Result<(Task, Change), Refused> {
+    let task = Task { rev: task.rev + 1, updated_at: cx.now, ..task };
+    let mut draft =
+        Draft { task, change: Change::new(), cx, action: "", review: ReviewStatus::None, detail: json!({}) };
     draft.apply(event)?;
     let Draft { task, mut change, cx, action, review, mut detail } = draft;
     if !action.is_empty() {
         if let Some(map) = detail.as_object_mut() {
-            map.insert("state".to_owned(), json!(task.state));
-            map.insert("attempt".to_owned(), json!(task.attempt));
+            map.insert("state".to_owned(), task.state.as_str().into());
+            map.insert("attempt".to_owned(), task.attempt.into());
         }
         change.audit(cx.event(action).about(task.campaign, Some(task.id)).review(review).detail(detail));
     }
-    change.write(Write::PutTask(task.clone()));
     Ok((task, change))
 }
 
@@ -431,7 +440,6 @@ impl Draft<'_, '_> {
 
     fn judge(&mut self, verdict: Verdict) {
         self.detail = json!({ "decision": verdict.decision, "reason": verdict.reason, "took_ms": verdict.took_ms });
-        self.task.verdict = Some(verdict.clone());
         match verdict.decision {
             Decision::Approve => {
                 self.review = ReviewStatus::None;
@@ -440,7 +448,8 @@ impl Draft<'_, '_> {
             Decision::Reject => self.enter(TaskState::Rejected, "task.rejected"),
             Decision::Retry if self.task.retries < MAX_RETRIES => self.wait_and_retry(None, "task.retry_scheduled"),
             Decision::Retry | Decision::Replan => {
-                self.task.failure = Some(Failure::new(FailureKind::Permanent, codes::INSUFFICIENT, verdict.reason));
+                let why = verdict.reason.clone();
+                self.task.failure = Some(Failure::new(FailureKind::Permanent, codes::INSUFFICIENT, why));
                 self.give_up("task.failed");
             }
             Decision::Escalate => {
@@ -448,6 +457,7 @@ impl Draft<'_, '_> {
                 self.ask(ApprovalKind::Verdict, "Accept this outcome?", &verdict.reason, payload, "task.escalated");
             }
         }
+        self.task.verdict = Some(verdict);
     }
 
     fn answer(

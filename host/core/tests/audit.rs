@@ -19,7 +19,7 @@ fn chain(campaign: Option<CampaignId>, length: usize) -> Vec<AuditEvent> {
             let draft = AuditDraft {
                 campaign,
                 task: (at % 2 == 0).then(|| TaskId::new(&ids)),
-                action: format!("task.step{at}"),
+                action: format!("task.step{at}").into(),
                 actor: if at % 3 == 0 { Actor::Judge } else { Actor::Worker(AgentId::new(&ids)) },
                 at: Timestamp::from_millis(at as i64),
                 review: ReviewStatus::None,
@@ -39,7 +39,7 @@ fn campaign() -> Option<CampaignId> {
 fn damage(event: &mut AuditEvent, how: usize) {
     let draft = &mut event.draft;
     match how {
-        0 => draft.action.push('x'),
+        0 => draft.action.to_mut().push('x'),
         1 => draft.actor = Actor::Operator("mallory".to_owned()),
         2 => draft.at = draft.at.plus(std::time::Duration::from_millis(1)),
         3 => draft.review = ReviewStatus::Approved,
@@ -68,7 +68,7 @@ fn an_event_is_hashed_as_its_canonical_json() {
             let draft = AuditDraft {
                 campaign,
                 task: campaign.map(|_| TaskId::new(&ids)),
-                action: "odd \"action\" \\ \u{1}ä".to_owned(),
+                action: "odd \"action\" \\ \u{1}ä".into(),
                 actor: Actor::Operator("a \"name\"".to_owned()),
                 at: Timestamp::from_millis(1_780_000_000_123),
                 review,
@@ -100,7 +100,7 @@ proptest! {
         let mut events = chain(campaign, length);
         let at = at.index(length - 1);
         let mut draft = events[at].draft.clone();
-        draft.action.push('x');
+        draft.action.to_mut().push('x');
         events[at] = link(events[at].seq, events[at].prev_hash, draft);
         prop_assert_eq!(verify(campaign, &events).unwrap_err().seq, at as u64 + 2);
     }

@@ -598,7 +598,7 @@ impl Ledger {
     }
 
     /// An event of the audit log; it names the arguments by their hash only.
-    fn event(&self, action: &str, review: ReviewStatus, wanted: &Wanted<'_>, effect: &Effect) -> AuditDraft {
+    fn event(&self, action: &'static str, review: ReviewStatus, wanted: &Wanted<'_>, effect: &Effect) -> AuditDraft {
         let detail = json!({
             "effect": effect.id, "server": wanted.server, "slot": wanted.call.slot, "tool": wanted.call.tool,
             "ordinal": wanted.key.ordinal, "arguments_hash": Digest::of_json(&effect.arguments),

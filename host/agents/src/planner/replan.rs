@@ -58,7 +58,7 @@ impl Scheduler {
         };
         let mut change = done_with(row.id);
         let cx = self.context(Actor::Planner);
-        let event = |action: &str, review: ReviewStatus, detail: Value| {
+        let event = |action: &'static str, review: ReviewStatus, detail: Value| {
             cx.event(action).about(Some(campaign), Some(task.id)).review(review).detail(detail)
         };
         match other {

@@ -63,7 +63,7 @@ async fn in_truth(house: &House, leased: &LeasedTask) -> Task {
 
 async fn events(house: &House, leased: &LeasedTask) -> Vec<String> {
     let events = house.store.audit_of(None, leased.task.id, 100).await.expect("read");
-    events.into_iter().map(|event| event.draft.action).collect()
+    events.into_iter().map(|event| event.draft.action.into_owned()).collect()
 }
 
 /// What is on the queue once every claim is over.

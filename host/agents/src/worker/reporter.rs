@@ -17,7 +17,7 @@ use chimera_core::failpoint;
 use chimera_core::failure::{Failure, FailureKind, codes};
 use chimera_core::ids::{AgentId, ApprovalId, LeaseId, TaskId};
 use chimera_core::json::{MAX_DEPTH, is_deeper_than};
-use chimera_core::machine::{TaskEvent, transition};
+use chimera_core::machine::{TaskEvent, step};
 use chimera_core::route::RunMark;
 use chimera_core::task::{Lease, Outcome, Task, TaskSpec, TaskState, Usage};
 use chimera_core::text::{printable, truncated};
@@ -83,6 +83,8 @@ pub(crate) async fn report_run(
     if !entries.is_empty() {
         rest.write(Write::AppendJournal { task, epoch, entries });
     }
+    let mark = mark_of(&executed.end);
+    rest.writes.extend(mark.map(|mark| Write::CountRun(executed.skill.clone(), mark)));
     loop {
         let run = Run { held, lease: lease.id, deferred, executed: &executed };
         let reported = report_once(scheduler, run, &rest, actor.clone()).await;
@@ -123,35 +125,37 @@ impl Run<'_> {
 async fn report_once(scheduler: &Scheduler, run: Run<'_>, rest: &Change, actor: Actor) -> Result<Task, AgentError> {
     let Run { held, lease, executed, .. } = run;
     let (task, attempt) = (held.task.id, held.task.attempt);
-    let Executed { end, usage, skill, .. } = executed.clone();
-    let mut counted = rest.clone();
-    let mark = match &end {
-        RunEnd::Finished(_) => Some(RunMark::Good),
-        RunEnd::Failed(failure) => RunMark::of_failure(failure),
-        RunEnd::Suspended(_) | RunEnd::Diverged(_) => None,
-    };
-    counted.writes.extend(mark.map(|mark| Write::CountRun(skill.clone(), mark)));
+    let Executed { end, usage, skill, .. } = executed;
+    let (usage, skill) = (*usage, skill.clone());
     let event = match end {
         RunEnd::Finished(outcome) => {
-            let event = TaskEvent::Finished { lease, attempt, outcome, usage };
-            if let Some(done) = report_judged(scheduler, run, &event, &counted, &actor).await? {
+            if let Some(done) = report_judged(scheduler, run, outcome, rest, &actor).await? {
                 return Ok(done);
             }
-            event
+            TaskEvent::Finished { lease, attempt, outcome: outcome.clone(), usage }
         }
-        RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure, usage, skill },
-        RunEnd::Diverged(divergence) => TaskEvent::Diverged { lease, attempt, divergence, usage },
+        RunEnd::Failed(failure) => TaskEvent::Failed { lease, attempt, failure: failure.clone(), usage, skill },
+        RunEnd::Diverged(divergence) => TaskEvent::Diverged { lease, attempt, divergence: divergence.clone(), usage },
         RunEnd::Suspended(approval) => {
             run.write_lease().await?;
-            return Box::pin(suspend(scheduler, task, lease, attempt, approval, executed, actor)).await;
+            return Box::pin(suspend(scheduler, task, lease, attempt, *approval, executed, actor)).await;
         }
     };
     run.write_lease().await?;
-    let done = Box::pin(scheduler.apply_with(task, event, &counted, actor)).await?;
-    if mark == Some(RunMark::Bad) {
+    let done = Box::pin(scheduler.apply_with(task, event, rest, actor)).await?;
+    if mark_of(end) == Some(RunMark::Bad) {
         scheduler.settle_canary(&executed.skill.name).await;
     }
     Ok(done)
+}
+
+/// What a run says of the version that was run.
+fn mark_of(end: &RunEnd) -> Option<RunMark> {
+    match end {
+        RunEnd::Finished(_) => Some(RunMark::Good),
+        RunEnd::Failed(failure) => RunMark::of_failure(failure),
+        RunEnd::Suspended(_) | RunEnd::Diverged(_) => None,
+    }
 }
 
 /// Reports what a run returned with the verdict on it, in one change: one wait for the disk, and no row for the judge to
@@ -159,11 +163,11 @@ async fn report_once(scheduler: &Scheduler, run: Run<'_>, rest: &Change, actor: 
 async fn report_judged(
     scheduler: &Scheduler,
     run: Run<'_>,
-    event: &TaskEvent,
-    counted: &Change,
+    outcome: &Outcome,
+    rest: &Change,
     actor: &Actor,
 ) -> Result<Option<Task>, AgentError> {
-    let Run { held, deferred, executed, .. } = run;
+    let Run { held, lease, deferred, executed } = run;
     if scheduler.verdicts() == Verdicts::Apart {
         return Ok(None);
     }
@@ -178,25 +182,30 @@ async fn report_judged(
         let task = now.as_ref().unwrap_or(&held.task);
         let started = Instant::now();
         let by_worker = scheduler.context(actor.clone());
-        let (reported, mut change) = transition(task, event.clone(), &by_worker)?;
+        let (before, rev) = (task.state, task.rev);
+        let event =
+            TaskEvent::Finished { lease, attempt: held.task.attempt, outcome: outcome.clone(), usage: executed.usage };
+        let (reported, mut change) = step(task.clone(), event, &by_worker)?;
         let policy = Case::policy_of(scheduler, &reported).await?;
         let case = Case { task: reported, spec: held.spec.clone(), manifest: Some(manifest.clone()), policy };
         let Some(mut verdict) = validator::decide_in_passing(&case) else { return Ok(None) };
         verdict.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         failpoint::hit("judge.before_verdict");
-        let by_judge = Context { actor: Actor::Judge, ..by_worker.clone() };
-        let (judged, verdict) = transition(&case.task, TaskEvent::Judged { verdict }, &by_judge)?;
+        let by_judge = Context { actor: Actor::Judge, ..by_worker };
+        let (judged, verdict) = step(case.task, TaskEvent::Judged { verdict }, &by_judge)?;
         // The judge need not be told of what is judged.
         change.writes.retain(|write| !matches!(write, Write::PutOutbox(row) if row.topic == OutboxTopic::Judge));
-        change.then(verdict);
-        change.extend(counted.clone());
+        change.extend(verdict);
+        change.guard(Guard::TaskRev(judged.id, rev));
+        change.write(Write::PutTask(judged.clone()));
+        change.extend(rest.clone());
         let is_leasing = unwritten.is_some();
         if let Some(mut leasing) = unwritten.take() {
             let durability = change.durability;
             leasing.then(change);
             change = Change { durability, ..leasing };
         }
-        match scheduler.commit_move(task.state, judged, change, &by_judge).await? {
+        match scheduler.commit_move(before, judged, change, &by_judge).await? {
             Tried::Done(done) => {
                 if let Some(deferred) = deferred.filter(|_| is_leasing) {
                     deferred.reported().await;

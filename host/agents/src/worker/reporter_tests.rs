@@ -148,7 +148,7 @@ async fn reported_in_one(confidence: f64) -> (Task, Vec<String>, House) {
     let done = report_run(&house.scheduler, &leased, &lease, None, executed).await.expect("reported");
     assert!(done.updated_at >= before);
     let events = house.store.audit_of(leased.task.campaign, leased.task.id, 100).await.expect("read");
-    (done, events.into_iter().map(|event| event.draft.action).collect(), house)
+    (done, events.into_iter().map(|event| event.draft.action.into_owned()).collect(), house)
 }
 
 #[tokio::test]

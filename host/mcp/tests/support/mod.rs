@@ -198,7 +198,7 @@ impl World {
     }
 
     pub async fn actions(&self) -> Vec<String> {
-        self.audit().await.into_iter().map(|event| event.draft.action).collect()
+        self.audit().await.into_iter().map(|event| event.draft.action.into_owned()).collect()
     }
 
     /// Grants what the gateway proposes, with these modes.

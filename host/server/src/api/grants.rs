@@ -272,7 +272,7 @@ pub(super) async fn revoke(
     Ok(Json(revoked))
 }
 
-fn event(action: &str, grant: &Grant, cx: &Context<'_>) -> AuditDraft {
+fn event(action: &'static str, grant: &Grant, cx: &Context<'_>) -> AuditDraft {
     let mut detail = match &grant.permits {
         Permits::Slot(slot) => json!({
             "slot": slot.slot, "server": slot.server,

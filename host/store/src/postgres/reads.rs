@@ -477,7 +477,7 @@ impl AuditRow {
             draft: AuditDraft {
                 campaign: chain,
                 task: self.task_id.map(TaskId::from_uuid),
-                action: given(self.action),
+                action: given(self.action).into(),
                 actor: given(self.agent_id).parse().map_err(broken)?,
                 at: Timestamp::from_millis(self.timestamp),
                 review,

@@ -438,7 +438,7 @@ impl AuditRow {
                     .map(|id| id.parse())
                     .transpose()
                     .map_err(|e: chimera_core::ids::ParseIdError| broken(e.to_string()))?,
-                action: self.action,
+                action: self.action.into(),
                 actor: self.agent_id.parse().map_err(broken)?,
                 at: Timestamp::from_millis(self.timestamp),
                 review,

@@ -105,7 +105,7 @@ pub async fn each_chain_has_the_head_of_its_last_event(store: Arc<dyn Truth>) {
 pub async fn the_events_of_a_task_are_found_among_others(store: Arc<dyn Truth>) {
     let (task, other) = (TaskId::new(&SystemIds), TaskId::new(&SystemIds));
     let chain = Some(CampaignId::new(&SystemIds));
-    let about = |task, action: &str| audit::AuditDraft { task: Some(task), ..draft(chain, action) };
+    let about = |task, action: &'static str| audit::AuditDraft { task: Some(task), ..draft(chain, action) };
     for (first, second) in [("a", "b"), ("c", "d")] {
         let mut change = writes([Write::PutAgent(agent())]);
         change.audit(about(task, first));
@@ -116,7 +116,7 @@ pub async fn the_events_of_a_task_are_found_among_others(store: Arc<dyn Truth>) 
     }
     let actions = async |chain, task, limit| -> Vec<String> {
         let found = store.audit_of(chain, task, limit).await.unwrap();
-        found.into_iter().map(|event| event.draft.action).collect()
+        found.into_iter().map(|event| event.draft.action.into_owned()).collect()
     };
     assert_eq!(actions(chain, task, 100).await, ["a", "b", "c", "d"]);
     assert_eq!(actions(chain, task, 3).await, ["a", "b", "c"]);

@@ -230,11 +230,11 @@ pub fn outbox(topic: OutboxTopic, priority: u8, available_at: Timestamp) -> Outb
     Outbox { priority, available_at, ..Outbox::for_task(topic, &task, &cx()) }
 }
 
-pub fn draft(campaign: Option<CampaignId>, action: &str) -> AuditDraft {
+pub fn draft(campaign: Option<CampaignId>, action: &'static str) -> AuditDraft {
     AuditDraft {
         campaign,
         task: None,
-        action: action.to_owned(),
+        action: action.into(),
         actor: Actor::System,
         at: start(),
         review: ReviewStatus::None,
