@@ -52,10 +52,9 @@ impl Installed {
 
 impl Installed {
     /// Whether runs of this version are counted; none if that is not known.
-    fn is_on_trial(&self, skill: &SkillRef) -> Option<bool> {
-        let routes = self.routes.kept(&skill.name)?;
+    pub(crate) fn is_on_trial(&self, skill: &SkillRef) -> Option<bool> {
         let is_trial = |route: &Route| route.canary.as_ref().is_some_and(|canary| canary.version == skill.version);
-        Some(routes.iter().any(is_trial))
+        self.routes.look(&skill.name, |routes| routes.iter().any(is_trial))
     }
 }
 
@@ -115,11 +114,16 @@ impl<T: Clone> Kept<T> {
 
     /// What is kept under a name and still holds.
     fn kept(&self, name: &SkillName) -> Option<Vec<T>> {
+        self.look(name, <[T]>::to_vec)
+    }
+
+    /// Looks at what is kept under a name and still holds.
+    fn look<R>(&self, name: &SkillName, at: impl FnOnce(&[T]) -> R) -> Option<R> {
         let changes = self.changes.load(Ordering::SeqCst);
-        let is_young = |at: Instant| self.at_most.is_none_or(|at_most| at.elapsed() <= at_most);
+        let is_young = |read: Instant| self.at_most.is_none_or(|at_most| read.elapsed() <= at_most);
         let read = self.lock();
         let read = read.get(name).filter(|read| read.changes == changes && is_young(read.at))?;
-        Some(read.rows.clone())
+        Some(at(&read.rows))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SkillName, Read<T>>> {

@@ -4,12 +4,11 @@
 //! together with the heads beside the events. Called by the writer.
 
 use super::prepared::Event;
-use super::statement::{digest, id_of, statement};
+use super::statement::{Bound, Session, digest, id_of, statement};
 use crate::chain::{Chain, beginning, head_of, name_of};
 use crate::rows::{PortResult, int};
 use chimera_core::audit::{AuditEvent, Head};
 use chimera_core::digest::Digest;
-use rusqlite::Connection;
 use std::collections::HashMap;
 
 /// More heads than this are not kept between batches.
@@ -45,7 +44,7 @@ impl Heads {
     }
 
     /// Where a chain ends; looked up in the transaction if that is not known, so that nobody else appends meanwhile.
-    fn head(&mut self, db: &Connection, chain: Chain) -> PortResult<Head> {
+    fn head(&mut self, db: &Session<'_>, chain: Chain) -> PortResult<Head> {
         if let Some(head) = self.batch.get(&chain).or_else(|| self.committed.get(&chain)) {
             return Ok(*head);
         }
@@ -54,16 +53,21 @@ impl Heads {
         Ok(head)
     }
 
-    /// Appends the events of one change. They count at once: a change that fails after this takes them back.
-    pub(super) fn append(&mut self, db: &Connection, events: &[Event], places: &mut Vec<Place>) -> PortResult<()> {
+    /// Gives the events of one change their places. They count at once: a change that fails after this takes them back.
+    /// They are [written](write_events) with those of the whole batch.
+    pub(super) fn append<'e>(
+        &mut self,
+        db: &Session<'_>,
+        events: &'e [Event],
+        placed: &mut Vec<(&'e Event, Place)>,
+    ) -> PortResult<()> {
         for event in events {
             let chain = event.draft.campaign;
             let Head { seq, hash: prev_hash } = self.head(db, chain)?;
             let seq = seq + 1;
             let place = Place { seq, prev_hash, hash: event.unlinked.hash(seq, &prev_hash) };
-            insert(db, event, &place)?;
             self.batch.insert(chain, Head { seq, hash: place.hash });
-            places.push(place);
+            placed.push((event, place));
         }
         Ok(())
     }
@@ -79,7 +83,7 @@ impl Heads {
     }
 
     /// Writes where the batch's chains end, once for all its changes; the last thing before the transaction's end.
-    pub(super) fn write(&self, db: &Connection) -> PortResult<()> {
+    pub(super) fn write(&self, db: &Session<'_>) -> PortResult<()> {
         for (chain, head) in &self.batch {
             statement(
                 db,
@@ -110,7 +114,7 @@ impl Heads {
 }
 
 /// Where a chain ends in the database.
-fn last(db: &Connection, chain: Chain) -> PortResult<Head> {
+fn last(db: &Session<'_>, chain: Chain) -> PortResult<Head> {
     // The greater of the two: after a removal from the end no position is given again, which would hide it, and
     // after an addition by somebody else none is taken twice.
     let last = statement(
@@ -124,24 +128,53 @@ fn last(db: &Connection, chain: Chain) -> PortResult<Head> {
     last.map_or_else(|| Ok(beginning(chain)), |row| head_of(chain, row))
 }
 
-fn insert(db: &Connection, event: &Event, place: &Place) -> PortResult<()> {
-    let draft = &event.draft;
-    statement(
-        db,
-        "INSERT INTO audit_logs
-                 (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?
-    .bind(name_of(draft.campaign).as_ref())
-    .bind(int(place.seq)?)
-    .bind(id_of(draft.task.map(|task| task.as_uuid())))
-    .bind(draft.action.as_str())
-    .bind(event.actor.as_str())
-    .bind(draft.at.as_millis())
-    .bind(draft.review.as_str())
-    .bind(event.detail.as_str())
-    .bind(digest(&place.prev_hash))
-    .bind(digest(&place.hash))
-    .run()
-    .map(drop)
+/// Writes events at their places, many with one statement: what a statement costs by itself is a good part of what a row
+/// costs.
+pub(super) fn write_events(db: &Session<'_>, placed: &[(&Event, Place)]) -> PortResult<()> {
+    let chunks = placed.chunks_exact(AT_ONCE);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        bind_all(statement(db, INSERT_MANY)?, chunk)?.run()?;
+    }
+    for one in rest {
+        bind_all(statement(db, INSERT_ONE)?, std::slice::from_ref(one))?.run()?;
+    }
+    Ok(())
+}
+
+/// Events of one statement.
+const AT_ONCE: usize = 8;
+
+macro_rules! row {
+    () => {
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+macro_rules! insert {
+    ($first:expr $(, $more:expr)*) => {
+        concat!(
+            "INSERT INTO audit_logs (chain, seq, task_id, action, agent_id, timestamp, review_status, detail, prev_hash, hash) VALUES ",
+            $first $(, ", ", $more)*
+        )
+    };
+}
+const INSERT_ONE: &str = insert!(row!());
+const INSERT_MANY: &str = insert!(row!(), row!(), row!(), row!(), row!(), row!(), row!(), row!());
+
+fn bind_all<'c>(mut insert: Bound<'c>, placed: &[(&Event, Place)]) -> PortResult<Bound<'c>> {
+    for (event, place) in placed {
+        let draft = &event.draft;
+        insert = insert
+            .bind(name_of(draft.campaign).as_ref())
+            .bind(int(place.seq)?)
+            .bind(id_of(draft.task.map(|task| task.as_uuid())))
+            .bind(draft.action.as_ref())
+            .bind(event.actor.as_str())
+            .bind(draft.at.as_millis())
+            .bind(draft.review.as_str())
+            .bind(event.unlinked.detail())
+            .bind(digest(&place.prev_hash))
+            .bind(digest(&place.hash));
+    }
+    Ok(insert)
 }

@@ -12,8 +12,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Pages in the log from which on they are carried over.
-const ENOUGH: i32 = 1_000;
+/// Pages in the log from which on they are carried over: 8 MiB. A page that was written many times is carried over once.
+const ENOUGH: i32 = 2_000;
 /// Pages in the log from which on the writer does it itself: 64 MiB.
 const TOO_MANY: i32 = 16_000;
 /// How long the thread waits before it tries again what somebody else kept it from.

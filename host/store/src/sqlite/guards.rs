@@ -2,15 +2,14 @@
 //!
 //! Reads only. Called by the writer.
 
-use super::statement::{id as named, statement};
+use super::statement::{Session, id as named, statement};
 use crate::rows::{PortResult, int, name, size};
 use chimera_core::change::Guard;
 use chimera_core::records::ScratchItem;
 use chimera_core::task::TaskState;
-use rusqlite::Connection;
 
 /// The first guard that does not hold.
-pub(super) fn first_broken<'g>(db: &Connection, guards: &'g [Guard]) -> PortResult<Option<&'g Guard>> {
+pub(super) fn first_broken<'g>(db: &Session<'_>, guards: &'g [Guard]) -> PortResult<Option<&'g Guard>> {
     for guard in guards {
         let holds = match expected(guard) {
             Expect::Found => is_any(db, guard)?,
@@ -48,7 +47,7 @@ fn expected(guard: &Guard) -> Expect {
 }
 
 /// Is there anything of what a guard asks for?
-fn is_any(db: &Connection, guard: &Guard) -> PortResult<bool> {
+fn is_any(db: &Session<'_>, guard: &Guard) -> PortResult<bool> {
     let ask = |sql| statement(db, sql);
     let asked = match guard {
         Guard::TaskAbsent(id) => ask("SELECT 1 FROM tasks WHERE id = ?")?.bind(named(id.as_uuid())),

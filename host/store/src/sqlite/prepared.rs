@@ -31,7 +31,6 @@ pub(super) struct Event {
     pub(super) draft: AuditDraft,
     pub(super) unlinked: Unlinked,
     pub(super) actor: String,
-    pub(super) detail: String,
 }
 
 impl Prepared {
@@ -99,7 +98,8 @@ impl Row {
 
 impl Event {
     fn of(draft: AuditDraft) -> PortResult<Self> {
-        let (unlinked, actor, detail) = (Unlinked::of(&draft), draft.actor.to_string(), body(&draft.detail)?);
-        Ok(Self { draft, unlinked, actor, detail })
+        let (unlinked, actor) = (Unlinked::of(&draft), draft.actor.to_string());
+        readable_again(unlinked.detail())?;
+        Ok(Self { draft, unlinked, actor })
     }
 }

@@ -3,12 +3,11 @@
 //! A little at a time, in turn with the others' work, so that nobody waits for it; while there is more, every turn goes
 //! on. How long things are kept is core's to say. Called by the writer when the outbox is claimed.
 
-use super::statement::statement;
+use super::statement::{Session, statement};
 use crate::rows::{PortResult, size};
 use chimera_core::clock::Timestamp;
 use chimera_core::journal;
 use chimera_core::records::TrendItem;
-use rusqlite::Connection;
 use std::time::Duration;
 
 /// How often it is looked for, once everything was thrown away.
@@ -71,7 +70,7 @@ const RESTARTED: Journals = Journals {
 
 impl Purge {
     /// One turn, unless nothing was left a short while ago.
-    pub(super) fn turn(&mut self, db: &Connection, now: Timestamp) -> PortResult<()> {
+    pub(super) fn turn(&mut self, db: &Session<'_>, now: Timestamp) -> PortResult<()> {
         if self.done_at.is_some_and(|done_at| now.since(done_at) < EVERY) {
             return Ok(());
         }
@@ -99,12 +98,12 @@ fn before(now: Timestamp, span: Duration) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
 }
 
-fn delete(db: &Connection, sql: &'static str, until: Timestamp) -> PortResult<Left> {
+fn delete(db: &Session<'_>, sql: &'static str, until: Timestamp) -> PortResult<Left> {
     let gone = statement(db, sql)?.bind(until.as_millis()).bind(ROWS).run()?;
     Ok(if gone < ROWS as usize { Left::Nothing } else { Left::More })
 }
 
-fn journals(db: &Connection, which: &Journals, place: &mut Place, until: Timestamp) -> PortResult<Left> {
+fn journals(db: &Session<'_>, which: &Journals, place: &mut Place, until: Timestamp) -> PortResult<Left> {
     let tasks: Vec<(i64, String, i64)> = statement(db, which.tasks)?
         .bind(place.updated_at)
         .bind(place.task.as_str())

@@ -10,13 +10,14 @@ use chimera_core::change::{Guard, Write};
 use chimera_core::ids::{SpecId, TaskId};
 use chimera_core::task::{Task, TaskSpec};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder};
 use serde_json::Value;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Most bytes of each kind, roughly.
-const MOST_BYTES: u64 = 4 << 20;
+/// Most bytes of each kind, roughly: some ten thousand small tasks may wait for a worker and still be found here.
+const MOST_BYTES: u64 = 16 << 20;
 /// Things larger than this, roughly in bytes, are not kept.
 const MOST_BYTES_OF_ONE: u64 = 64 << 10;
 /// What a thing weighs beside the JSON values in it, roughly in bytes.
@@ -31,11 +32,26 @@ pub(super) struct Recent {
 
 impl Default for Recent {
     fn default() -> Self {
-        let items = usize::try_from(MOST_BYTES / OWN_BYTES).unwrap_or(usize::MAX);
-        Self {
-            tasks: Cache::with_weighter(items, MOST_BYTES, ByBytes),
-            specs: Cache::with_weighter(items, MOST_BYTES, ByBytes),
+        Self { tasks: cache(), specs: cache() }
+    }
+}
+
+/// Most of the room is for what has not been read yet: a task waits for its worker longer than it then takes. (As the library
+/// comes, that gets three hundredths of it.)
+fn cache<K: Copy + Eq + Hash, T: Weigh>() -> Cache<K, Arc<T>, ByBytes> {
+    let items = usize::try_from(MOST_BYTES / OWN_BYTES).unwrap_or(usize::MAX);
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(items)
+        .weight_capacity(MOST_BYTES)
+        .hot_allocation(0.25)
+        .ghost_allocation(0.0)
+        .build();
+    match options {
+        Ok(options) => {
+            Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
         }
+        // It refuses only what lacks a capacity.
+        Err(_) => Cache::with_weighter(items, MOST_BYTES, ByBytes),
     }
 }
 

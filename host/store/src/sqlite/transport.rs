@@ -3,11 +3,10 @@
 //! They run in the writer like every other write, so of two claims one comes first and nothing is claimed twice. Nothing
 //! here looks at a clock: the caller brings the present along.
 
-use super::statement::{run, statement};
+use super::statement::{Session, run, statement};
 use crate::rows::{PortResult, noun};
 use chimera_core::change::{Outbox, OutboxTopic};
 use chimera_core::clock::Timestamp;
-use rusqlite::Connection;
 
 /// Which outbox rows to claim.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub(super) struct OutboxClaim {
     pub(super) limit: u32,
 }
 
-pub(super) fn claim_outbox(db: &Connection, claim: &OutboxClaim) -> PortResult<Vec<Outbox>> {
+pub(super) fn claim_outbox(db: &Session<'_>, claim: &OutboxClaim) -> PortResult<Vec<Outbox>> {
     let now = claim.now.as_millis();
     let rows: Vec<(String, String)> = statement(
         db,
@@ -40,6 +39,6 @@ pub(super) fn claim_outbox(db: &Connection, claim: &OutboxClaim) -> PortResult<V
     Ok(claimed)
 }
 
-pub(super) fn release_outbox_claims(db: &Connection) -> PortResult<()> {
+pub(super) fn release_outbox_claims(db: &Session<'_>) -> PortResult<()> {
     run(db, "UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
 }

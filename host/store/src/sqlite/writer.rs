@@ -4,16 +4,16 @@
 //! a change of thread is only to hand a job in and to be answered. A stale or failing job never costs its neighbours
 //! anything, and nobody is answered before the batch is durable. It decides nothing about what is written. Started by [`SqliteStore::open`](super::SqliteStore::open).
 
-use super::chain::{Heads, Place as InChain};
+use super::chain::{Heads, Place as InChain, write_events};
 use super::checkpoint::{self, Checkpoints};
 use super::connection::{self, Place};
 use super::guards;
-use super::prepared::Prepared;
+use super::prepared::{Event, Prepared, Row};
 use super::purge::Purge;
 use super::recent::Recent;
-use super::statement;
+use super::statement::{self, Session};
 use super::transport::{self, OutboxClaim};
-use super::writes;
+use super::writes::{self, Counts};
 use crate::error::write_error;
 use crate::folder::FolderLock;
 use crate::installed::Installed;
@@ -22,6 +22,7 @@ use crate::rows::PortResult;
 use chimera_core::change::{Committed, Durability, Outbox, Write};
 use chimera_core::failpoint;
 use chimera_core::ports::{Notice, PortError, PortErrorKind};
+use chimera_core::skill::SkillRef;
 use rusqlite::Connection;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -169,12 +170,18 @@ impl Writer {
             connection::wait(db, durability).map_err(write_error)?;
             self.waits = durability;
         }
-        let mut turn = BatchTurn { db, heads: &mut self.heads, purge: &mut self.purge };
+        let sets_routes = works.iter().any(Work::sets_routes);
+        let installed = &self.installed;
+        // What is kept of routes is what was there before the batch.
+        let counts = |skill: &SkillRef| sets_routes || installed.is_on_trial(skill) != Some(false);
+        let session = Session::on(db);
+        let mut turn = BatchTurn { db: &session, heads: &mut self.heads, purge: &mut self.purge, counts: &counts };
         let batch = match turn.take(works, Undo::Batch)? {
             Some(batch) => batch,
             // One of them failed, and costs its neighbours nothing but this.
             None => turn.take(works, Undo::Job)?.unwrap_or_default(),
         };
+        drop(session);
         self.heads.commit();
         self.checkpoints.after_commit(db);
         Ok(batch)
@@ -217,6 +224,12 @@ pub(super) fn connect(place: &Place) -> rusqlite::Result<Connection> {
 }
 
 impl Work {
+    /// Does it change which versions are on trial?
+    fn sets_routes(&self) -> bool {
+        let is_route = |row: &Row| matches!(row.write, Write::PutRoute(_));
+        matches!(self, Self::Commit(change) if change.rows.iter().any(is_route))
+    }
+
     /// Claims are hints that are lifted at every start.
     fn durability(&self) -> Durability {
         match self {
@@ -225,6 +238,9 @@ impl Work {
         }
     }
 }
+
+/// Events of a batch with their places, in their order.
+type Placed<'w> = Vec<(&'w Event, InChain)>;
 
 #[derive(Default)]
 struct Batch {
@@ -244,32 +260,34 @@ enum Undo {
 }
 
 /// A batch's turn on the connection.
-struct BatchTurn<'t> {
-    db: &'t Connection,
+struct BatchTurn<'t, 'c> {
+    db: &'t Session<'c>,
     heads: &'t mut Heads,
     purge: &'t mut Purge,
+    counts: Counts<'t>,
 }
 
-impl BatchTurn<'_> {
+impl BatchTurn<'_, '_> {
     /// Does every job in one transaction; none if all of it was undone because one failed. An error is the whole batch's,
     /// a job's own is in its answer.
     fn take(&mut self, works: &[Work], undo: Undo) -> PortResult<Option<Batch>> {
         self.heads.begin();
-        let mut batch = Batch::default();
+        let (mut answers, mut placed) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
         let has_changes = works.iter().any(|work| matches!(work, Work::Commit(_)));
         statement::run(self.db, "BEGIN IMMEDIATE")?;
         for work in works {
-            let places = &mut batch.places;
+            let placed = &mut placed;
             let answer = match undo {
-                Undo::Batch => match self.work(work, places) {
+                Undo::Batch => match self.work(work, placed) {
                     Ok(answer) => Ok(answer),
                     Err(error) if self.db.is_autocommit() => return Err(error),
                     Err(_) => return statement::run(self.db, "ROLLBACK").map(|()| None),
                 },
-                Undo::Job => self.work_apart(work, places)?,
+                Undo::Job => self.work_apart(work, placed)?,
             };
-            batch.answers.push(answer);
+            answers.push(answer);
         }
+        write_events(self.db, &placed)?;
         self.heads.write(self.db)?;
         if has_changes {
             failpoint::hit("store.before_commit");
@@ -278,11 +296,11 @@ impl BatchTurn<'_> {
         if has_changes {
             failpoint::hit("store.after_commit");
         }
-        Ok(Some(batch))
+        Ok(Some(Batch { answers, places: placed.into_iter().map(|(_, place)| place).collect() }))
     }
 
     /// Does a job, or undoes it. The outer error is the whole batch's.
-    fn work_apart(&mut self, work: &Work, places: &mut Vec<InChain>) -> PortResult<PortResult<Answer>> {
+    fn work_apart<'w>(&mut self, work: &'w Work, places: &mut Placed<'w>) -> PortResult<PortResult<Answer>> {
         statement::run(self.db, "SAVEPOINT job")?;
         let (heads, placed) = (self.heads.appended(), places.len());
         match self.work(work, places) {
@@ -302,7 +320,7 @@ impl BatchTurn<'_> {
         }
     }
 
-    fn work(&mut self, work: &Work, places: &mut Vec<InChain>) -> PortResult<Answer> {
+    fn work<'w>(&mut self, work: &'w Work, places: &mut Placed<'w>) -> PortResult<Answer> {
         match work {
             Work::Commit(change) => self.commit(change, places).map(Answer::Committed),
             Work::ClaimOutbox(claim) => {
@@ -315,11 +333,11 @@ impl BatchTurn<'_> {
     }
 
     /// Guards first: what is stale has written nothing.
-    fn commit(&mut self, change: &Prepared, places: &mut Vec<InChain>) -> PortResult<Committed> {
+    fn commit<'w>(&mut self, change: &'w Prepared, places: &mut Placed<'w>) -> PortResult<Committed> {
         if let Some(guard) = guards::first_broken(self.db, &change.guards)? {
             return Ok(Committed::Stale(guard.clone()));
         }
-        writes::apply(self.db, &change.rows)?;
+        writes::apply(self.db, &change.rows, self.counts)?;
         self.heads.append(self.db, &change.events, places)?;
         Ok(Committed::Applied)
     }

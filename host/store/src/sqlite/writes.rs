@@ -4,7 +4,7 @@
 //! inserted or updated in place, never replaced, so references stay. Called by the writer, inside its transaction.
 
 use super::prepared::Row;
-use super::statement::{Bound, digest, id, id_of, statement};
+use super::statement::{Bound, Session, digest, id, id_of, statement};
 use crate::rows::{PortResult, corrupt, int, name, permanent, size, text};
 use chimera_core::approval::Approval;
 use chimera_core::campaign::Campaign;
@@ -19,7 +19,6 @@ use chimera_core::records::{Agent, ApiToken, MemoryItem, ScratchItem, TokenScope
 use chimera_core::route::{Route, RunMark};
 use chimera_core::skill::{SkillRef, SkillState, SkillVersion};
 use chimera_core::task::{Task, TaskSpec};
-use rusqlite::Connection;
 
 /// `INSERT … ON CONFLICT (key) DO UPDATE` of every column but the key.
 macro_rules! upsert {
@@ -41,11 +40,14 @@ macro_rules! upsert {
     };
 }
 
+/// Whether runs of a version are to be counted; no is only said of what is known not to be on trial.
+pub(super) type Counts<'c> = &'c dyn Fn(&SkillRef) -> bool;
+
 /// Writes them: in their order within a table, and tables that are referred to first. An error undoes the whole job.
-pub(super) fn apply(db: &Connection, rows: &[Row]) -> PortResult<()> {
+pub(super) fn apply(db: &Session<'_>, rows: &[Row], counts: Counts<'_>) -> PortResult<()> {
     for rank in 0..=LAST_RANK {
         for row in rows.iter().filter(|row| rank_of(&row.write) == rank) {
-            apply_one(db, row)?;
+            apply_one(db, row, counts)?;
         }
     }
     for (index, Row { write, .. }) in rows.iter().enumerate() {
@@ -83,7 +85,7 @@ fn rank_of(write: &Write) -> u8 {
     }
 }
 
-fn apply_one(db: &Connection, row: &Row) -> PortResult<()> {
+fn apply_one(db: &Session<'_>, row: &Row, counts: Counts<'_>) -> PortResult<()> {
     match &row.write {
         Write::PutCampaign(campaign) => put_campaign(db, campaign, row.body()),
         Write::PutStep(step) => put_step(db, step, row.body()),
@@ -103,7 +105,8 @@ fn apply_one(db: &Connection, row: &Row) -> PortResult<()> {
         Write::PutSkill(version) => put_skill(db, version, row.body()),
         Write::SetSkillState(skill, state) => set_skill_state(db, skill, *state),
         Write::PutRoute(route) => put_route(db, route, row.body()),
-        Write::CountRun(skill, mark) => count_run(db, skill, *mark),
+        Write::CountRun(skill, mark) if counts(skill) => count_run(db, skill, *mark),
+        Write::CountRun(..) => Ok(()),
         Write::PutAgent(agent) => put_agent(db, agent, row.body()),
         Write::TouchAgent(id, at) => touch_agent(db, *id, *at),
         Write::PutToken(token) => put_token(db, token, row.body()),
@@ -121,7 +124,7 @@ fn apply_one(db: &Connection, row: &Row) -> PortResult<()> {
     }
 }
 
-fn put_campaign(db: &Connection, campaign: &Campaign, body: &str) -> PortResult<()> {
+fn put_campaign(db: &Session<'_>, campaign: &Campaign, body: &str) -> PortResult<()> {
     statement(db, upsert!("campaigns", "id", "state", "planner_id", "rev", "created_at", "updated_at", "body"))?
         .bind(campaign.id.to_string())
         .bind(campaign.state.as_str())
@@ -134,7 +137,7 @@ fn put_campaign(db: &Connection, campaign: &Campaign, body: &str) -> PortResult<
         .map(drop)
 }
 
-fn put_step(db: &Connection, step: &Step, body: &str) -> PortResult<()> {
+fn put_step(db: &Session<'_>, step: &Step, body: &str) -> PortResult<()> {
     statement(db, upsert!("plan_steps", "id", "campaign_id", "lineage_id", "state", "task_id", "position", "body"))?
         .bind(step.id.to_string())
         .bind(step.campaign.to_string())
@@ -147,7 +150,7 @@ fn put_step(db: &Connection, step: &Step, body: &str) -> PortResult<()> {
         .map(drop)
 }
 
-fn put_spec(db: &Connection, spec: &TaskSpec, body: &str) -> PortResult<()> {
+fn put_spec(db: &Session<'_>, spec: &TaskSpec, body: &str) -> PortResult<()> {
     statement(db, upsert!("task_specs", "id", "skill_name", "skill_version", "skill_digest", "body"))?
         .bind(id(spec.id.as_uuid()))
         .bind(spec.skill.name.as_str())
@@ -158,7 +161,7 @@ fn put_spec(db: &Connection, spec: &TaskSpec, body: &str) -> PortResult<()> {
         .map(drop)
 }
 
-fn put_task(db: &Connection, task: &Task, body: &str) -> PortResult<()> {
+fn put_task(db: &Session<'_>, task: &Task, body: &str) -> PortResult<()> {
     // What was changed before is there; only a new one has to be looked for among the others first.
     if task.rev > 0 && update_task(db, task, body)? {
         return Ok(());
@@ -194,7 +197,7 @@ fn put_task(db: &Connection, task: &Task, body: &str) -> PortResult<()> {
 }
 
 /// Changes a task's row; whether there was one.
-fn update_task(db: &Connection, task: &Task, body: &str) -> PortResult<bool> {
+fn update_task(db: &Session<'_>, task: &Task, body: &str) -> PortResult<bool> {
     let update = statement(
         db,
         "UPDATE tasks SET planner_id = ?, worker_id = ?, status = ?, confidence = ?, updated_at = ?, lineage_id = ?,
@@ -224,7 +227,7 @@ fn changing_columns<'c>(statement: Bound<'c>, task: &Task, body: &str) -> PortRe
         .bind(body))
 }
 
-fn put_outbox(db: &Connection, row: &Outbox, body: &str) -> PortResult<()> {
+fn put_outbox(db: &Session<'_>, row: &Outbox, body: &str) -> PortResult<()> {
     // A row that is put again is a new wish: whoever claimed the old one no longer holds it.
     statement(db, upsert!("outbox", "id", "topic", "priority", "available_at", "created_at", "claimed_until", "body"))?
         .bind(row.id.to_string())
@@ -238,7 +241,7 @@ fn put_outbox(db: &Connection, row: &Outbox, body: &str) -> PortResult<()> {
         .map(drop)
 }
 
-fn put_approval(db: &Connection, approval: &Approval, body: &str) -> PortResult<()> {
+fn put_approval(db: &Session<'_>, approval: &Approval, body: &str) -> PortResult<()> {
     statement(
         db,
         upsert!("approvals", "id", "campaign_id", "task_id", "kind", "state", "deadline", "created_at", "body"),
@@ -255,7 +258,7 @@ fn put_approval(db: &Connection, approval: &Approval, body: &str) -> PortResult<
     .map(drop)
 }
 
-fn put_grant(db: &Connection, grant: &Grant, body: &str) -> PortResult<()> {
+fn put_grant(db: &Session<'_>, grant: &Grant, body: &str) -> PortResult<()> {
     let (slot, call) = (grant.slot(), grant.call());
     statement(
         db,
@@ -288,7 +291,7 @@ fn put_grant(db: &Connection, grant: &Grant, body: &str) -> PortResult<()> {
 }
 
 /// The key of an effect never changes; two effects of one key are refused by the table.
-fn put_effect(db: &Connection, effect: &Effect, body: &str) -> PortResult<()> {
+fn put_effect(db: &Session<'_>, effect: &Effect, body: &str) -> PortResult<()> {
     statement(
         db,
         upsert!(
@@ -322,7 +325,7 @@ fn put_effect(db: &Connection, effect: &Effect, body: &str) -> PortResult<()> {
 }
 
 /// The same entry again is no error (a caller that never heard of its commit); another one at its place is.
-fn put_entry(db: &Connection, task: TaskId, epoch: u32, entry: &JournalEntry, request: &str) -> PortResult<()> {
+fn put_entry(db: &Session<'_>, task: TaskId, epoch: u32, entry: &JournalEntry, request: &str) -> PortResult<()> {
     let added = statement(
         db,
         "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
@@ -344,7 +347,7 @@ fn put_entry(db: &Connection, task: TaskId, epoch: u32, entry: &JournalEntry, re
     Ok(())
 }
 
-fn journal_entry(db: &Connection, task: TaskId, epoch: u32, ordinal: u32) -> PortResult<Option<JournalEntry>> {
+fn journal_entry(db: &Session<'_>, task: TaskId, epoch: u32, ordinal: u32) -> PortResult<Option<JournalEntry>> {
     let row: Option<(String, String, String)> =
         statement(db, "SELECT call, request, answer FROM journal WHERE task_id = ? AND epoch = ? AND ordinal = ?")?
             .bind(task.to_string())
@@ -370,7 +373,7 @@ pub(super) fn journal_noun(
 }
 
 /// A version is immutable: other bytes under the same name and version are refused.
-fn put_skill(db: &Connection, version: &SkillVersion, body: &str) -> PortResult<()> {
+fn put_skill(db: &Session<'_>, version: &SkillVersion, body: &str) -> PortResult<()> {
     let skill = &version.skill;
     let installed_at = version.installed_at.as_millis();
     statement(db, "INSERT INTO skills (name, created_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")?
@@ -399,7 +402,7 @@ fn put_skill(db: &Connection, version: &SkillVersion, body: &str) -> PortResult<
     Ok(())
 }
 
-fn set_skill_state(db: &Connection, skill: &SkillRef, state: SkillState) -> PortResult<()> {
+fn set_skill_state(db: &Session<'_>, skill: &SkillRef, state: SkillState) -> PortResult<()> {
     let state = name(&state)?;
     let set = statement(
         db,
@@ -419,7 +422,7 @@ fn set_skill_state(db: &Connection, skill: &SkillRef, state: SkillState) -> Port
     Ok(())
 }
 
-fn put_route(db: &Connection, route: &Route, body: &str) -> PortResult<()> {
+fn put_route(db: &Session<'_>, route: &Route, body: &str) -> PortResult<()> {
     statement(db, upsert!("skill_routes", "name", "active", "canary", "rev", "updated_at", "body"))?
         .bind(route.name.as_str())
         .bind(text(route.active.as_ref()))
@@ -431,7 +434,7 @@ fn put_route(db: &Connection, route: &Route, body: &str) -> PortResult<()> {
         .map(drop)
 }
 
-fn count_run(db: &Connection, skill: &SkillRef, mark: RunMark) -> PortResult<()> {
+fn count_run(db: &Session<'_>, skill: &SkillRef, mark: RunMark) -> PortResult<()> {
     statement(
         db,
         "UPDATE skill_routes SET body = json_set(body,
@@ -451,7 +454,7 @@ const KEEP_CREDENTIALS: &str = "UPDATE agents SET credentials =
     (SELECT hash FROM api_tokens WHERE agent_id = agents.id AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT 1)
     WHERE id = ?";
 
-fn put_agent(db: &Connection, agent: &Agent, body: &str) -> PortResult<()> {
+fn put_agent(db: &Session<'_>, agent: &Agent, body: &str) -> PortResult<()> {
     statement(db, upsert!("agents", "id", "type", "status", "last_seen", "name", "created_at", "body"))?
         .bind(agent.id.to_string())
         .bind(name(&agent.role)?)
@@ -465,7 +468,7 @@ fn put_agent(db: &Connection, agent: &Agent, body: &str) -> PortResult<()> {
 }
 
 /// Never moves the clock of an agent backwards.
-fn touch_agent(db: &Connection, agent: AgentId, at: Timestamp) -> PortResult<()> {
+fn touch_agent(db: &Session<'_>, agent: AgentId, at: Timestamp) -> PortResult<()> {
     statement(
         db,
         "UPDATE agents SET last_seen = ?, body = json_set(body, '$.last_seen', ?) WHERE id = ? AND last_seen < ?",
@@ -478,7 +481,7 @@ fn touch_agent(db: &Connection, agent: AgentId, at: Timestamp) -> PortResult<()>
     .map(drop)
 }
 
-fn put_token(db: &Connection, token: &ApiToken, body: &str) -> PortResult<()> {
+fn put_token(db: &Session<'_>, token: &ApiToken, body: &str) -> PortResult<()> {
     let agent = match token.scope {
         TokenScope::Operator => None,
         TokenScope::Agent(agent) => Some(agent.to_string()),
@@ -497,7 +500,7 @@ fn put_token(db: &Connection, token: &ApiToken, body: &str) -> PortResult<()> {
     Ok(())
 }
 
-fn put_memory(db: &Connection, item: &MemoryItem, body: &str) -> PortResult<()> {
+fn put_memory(db: &Session<'_>, item: &MemoryItem, body: &str) -> PortResult<()> {
     statement(db, upsert!("agent_memory", "id", "agent_id", "created_at", "bytes", "body"))?
         .bind(item.id.to_string())
         .bind(item.agent.to_string())
@@ -509,7 +512,7 @@ fn put_memory(db: &Connection, item: &MemoryItem, body: &str) -> PortResult<()> 
 }
 
 /// Forgets the oldest of what the agent keeps, the new item aside, until the rest is within its bounds.
-fn trim_memory(db: &Connection, item: &MemoryItem) -> PortResult<()> {
+fn trim_memory(db: &Session<'_>, item: &MemoryItem) -> PortResult<()> {
     let (most_items, most_bytes) = (size(MemoryItem::MAX_ITEMS)?, size(MemoryItem::MAX_BYTES)?);
     loop {
         let (items, bytes) = kept(db, item.agent, "memory")?;
@@ -528,13 +531,13 @@ fn trim_memory(db: &Connection, item: &MemoryItem) -> PortResult<()> {
 }
 
 /// How much an agent keeps of something: items and bytes.
-fn kept(db: &Connection, agent: AgentId, what: &'static str) -> PortResult<(i64, i64)> {
+fn kept(db: &Session<'_>, agent: AgentId, what: &'static str) -> PortResult<(i64, i64)> {
     let asked = statement(db, "SELECT items, bytes FROM kept WHERE agent_id = ? AND what = ?")?;
     let found = asked.bind(agent.to_string()).bind(what).first(|row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.unwrap_or_default())
 }
 
-fn put_scratch(db: &Connection, item: &ScratchItem, body: &str) -> PortResult<()> {
+fn put_scratch(db: &Session<'_>, item: &ScratchItem, body: &str) -> PortResult<()> {
     statement(
         db,
         "INSERT INTO ephemeral_memory (agent_id, key, expires_at, bytes, value) VALUES (?, ?, ?, ?, ?)
@@ -551,7 +554,7 @@ fn put_scratch(db: &Connection, item: &ScratchItem, body: &str) -> PortResult<()
 }
 
 /// The same observation replayed has the same id and counts once.
-fn add_trend(db: &Connection, item: &TrendItem) -> PortResult<()> {
+fn add_trend(db: &Session<'_>, item: &TrendItem) -> PortResult<()> {
     if !TrendItem::is_weight(item.weight) {
         return Err(permanent(format!("the weight of an observation is {}; it must be 0 to 1e9", item.weight)));
     }
@@ -571,7 +574,7 @@ fn add_trend(db: &Connection, item: &TrendItem) -> PortResult<()> {
 }
 
 /// Forgets the oldest observations when there are too many, the new one aside.
-fn trim_trends(db: &Connection, item: &TrendItem) -> PortResult<()> {
+fn trim_trends(db: &Session<'_>, item: &TrendItem) -> PortResult<()> {
     let too_many = kept(db, item.agent, "trends")?.0 - size(TrendItem::MAX_ITEMS)?;
     if too_many <= 0 {
         return Ok(());
