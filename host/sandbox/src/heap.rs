@@ -4,7 +4,8 @@
 //! tens of megabytes of free memory in every arena. Here it is told not to learn. And it gives back only what is free at
 //! an arena's end, so one small thing that outlives a million others keeps all of their memory: a thread looks now and
 //! then whether the process has grown, and gives back what is free in between. It holds no memory itself and touches none
-//! that is in use. Called once, by programs that take strangers' components.
+//! that is in use. Rust's part of the program allocates elsewhere (`mimalloc`), which gives back by itself, and all of it when
+//! told to. Called once, by programs that take strangers' components.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use glibc::give_memory_back;
@@ -87,8 +88,11 @@ mod glibc {
         u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
     }
 
-    #[expect(unsafe_code, reason = "the allocator has no safe settings")]
+    #[expect(unsafe_code, reason = "the allocators have no safe settings")]
     fn trim() {
+        // SAFETY: `mi_collect` gives back what no allocation uses, of this thread's heap and of what threads that ended left
+        // behind; every allocation stays as it is. In a program whose allocator is another one there is nothing to give back.
+        unsafe { libmimalloc_sys::mi_collect(true) };
         // SAFETY: `malloc_trim` locks each arena while it gives that one's free pages back, and leaves every allocation
         // as it is.
         let _ = unsafe { libc::malloc_trim(0) };
