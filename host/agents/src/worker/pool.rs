@@ -96,6 +96,8 @@ impl Pool {
             if self.inner.draining.is_cancelled() {
                 break;
             }
+            // Runs end in lots, when the store has written a lot of reports: who asks after the first of them takes one task.
+            tokio::task::yield_now().await;
             // A turn that has begun is finished when nothing new is to be taken: it may have leased tasks already.
             let wait = tokio::select! {
                 () = self.inner.stop.cancelled() => break,

@@ -25,8 +25,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tasks that run at once: enough to keep every batch full.
-const WORKERS: usize = 256;
+/// Tasks that run at once: enough to keep every batch full, and to run others while one is written.
+const WORKERS: usize = 512;
 /// Tasks that are assigned with one call.
 const AT_ONCE: usize = 500;
 /// How long a round may stand still before it is given up.
