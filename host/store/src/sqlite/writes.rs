@@ -99,8 +99,7 @@ fn apply_one(db: &Session<'_>, row: &Row, counts: Counts<'_>) -> PortResult<()> 
         Write::PutGrant(grant) => put_grant(db, grant, row.body()),
         Write::PutEffect(effect) => put_effect(db, effect, row.body()),
         Write::AppendJournal { task, epoch, entries } => {
-            let requests = row.requests();
-            entries.iter().zip(requests).try_for_each(|(entry, request)| put_entry(db, *task, *epoch, entry, request))
+            put_entries(db, *task, *epoch, &entries.iter().zip(row.requests()).collect::<Vec<_>>())
         }
         Write::PutSkill(version) => put_skill(db, version, row.body()),
         Write::SetSkillState(skill, state) => set_skill_state(db, skill, *state),
@@ -325,27 +324,38 @@ fn put_effect(db: &Session<'_>, effect: &Effect, body: &str) -> PortResult<()> {
 }
 
 /// The same entry again is no error (a caller that never heard of its commit); another one at its place is.
-fn put_entry(db: &Session<'_>, task: TaskId, epoch: u32, entry: &JournalEntry, request: &str) -> PortResult<()> {
-    let added = statement(
-        db,
-        "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
-         ON CONFLICT (task_id, epoch, ordinal) DO NOTHING",
-    )?
-    .bind(id(task.as_uuid()))
-    .bind(epoch)
-    .bind(entry.ordinal)
-    .bind(entry.call.as_ref())
-    .bind(request)
-    .bind(entry.answer.as_str())
-    .run()?;
-    if added == 0 && journal_entry(db, task, epoch, entry.ordinal)?.as_ref() != Some(entry) {
-        return Err(permanent(format!(
-            "the journal of task {task}, epoch {epoch}, has another entry {} already: nothing was written",
-            entry.ordinal
-        )));
+fn put_entries(db: &Session<'_>, task: TaskId, epoch: u32, entries: &[(&JournalEntry, &str)]) -> PortResult<()> {
+    // Most runs leave their start and their end, and nothing between.
+    for entries in entries.chunks(2) {
+        let mut put = statement(db, if entries.len() == 2 { PUT_TWO } else { PUT_ONE })?;
+        for (entry, request) in entries {
+            put = put
+                .bind(id(task.as_uuid()))
+                .bind(epoch)
+                .bind(entry.ordinal)
+                .bind(entry.call.as_ref())
+                .bind(*request)
+                .bind(entry.answer.as_str());
+        }
+        if put.run()? == entries.len() {
+            continue;
+        }
+        for (entry, _) in entries {
+            if journal_entry(db, task, epoch, entry.ordinal)?.as_ref() != Some(*entry) {
+                return Err(permanent(format!(
+                    "the journal of task {task}, epoch {epoch}, has another entry {} already: nothing was written",
+                    entry.ordinal
+                )));
+            }
+        }
     }
     Ok(())
 }
+
+const PUT_ONE: &str = "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (task_id, epoch, ordinal) DO NOTHING";
+const PUT_TWO: &str = "INSERT INTO journal (task_id, epoch, ordinal, call, request, answer)
+    VALUES (?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?) ON CONFLICT (task_id, epoch, ordinal) DO NOTHING";
 
 fn journal_entry(db: &Session<'_>, task: TaskId, epoch: u32, ordinal: u32) -> PortResult<Option<JournalEntry>> {
     let row: Option<(String, String, String)> =
