@@ -12,7 +12,7 @@ use chimera_core::journal::{AnswerText, Divergence, JournalEntry, MAX_ENTRIES, U
 use chimera_core::json::Extent;
 use chimera_core::ports::{Deny, Journal, PortError, PortErrorKind};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -283,6 +283,7 @@ fn weight(answer: &AnswerText) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn entry(ordinal: u32, call: &str, request: &Value) -> JournalEntry {
         JournalEntry {
