@@ -20,7 +20,7 @@ use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
 /// Much of a task's memory is freed by another thread than the one that asked for it, which costs the C library's allocator a
-/// quarter of the task.
+/// fifth of the task.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

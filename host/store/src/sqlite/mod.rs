@@ -149,7 +149,6 @@ impl SqliteStore {
             next: None,
             notices: notices.clone(),
             group_max,
-            last_batch: 0,
             lock: Arc::clone(&lock),
             running,
             heads: Heads::default(),

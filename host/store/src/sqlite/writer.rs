@@ -25,8 +25,6 @@ use chimera_core::ports::{Notice, PortError, PortErrorKind};
 use chimera_core::skill::SkillRef;
 use rusqlite::Connection;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Things to be written, each by itself, and who waits for all of them.
@@ -50,12 +48,6 @@ pub(super) enum Answer {
     Done,
 }
 
-/// What a batch must have had for the next one to be waited for: works.
-const MANY: usize = 64;
-/// How long that is, and how often at most: 2 ms.
-const NAP: Duration = Duration::from_micros(200);
-const NAPS: u32 = 10;
-
 pub(super) struct Writer {
     pub(super) place: Place,
     /// None after an error that the connection may not have survived.
@@ -65,8 +57,6 @@ pub(super) struct Writer {
     pub(super) next: Option<Job>,
     pub(super) notices: Notices,
     pub(super) group_max: usize,
-    /// Works of the last batch.
-    pub(super) last_batch: usize,
     /// Released only when the last write is over.
     pub(super) lock: Arc<FolderLock>,
     /// Dropped at the very end: whoever closes the store waits for it.
@@ -107,30 +97,20 @@ impl Writer {
         drop(running);
     }
 
-    /// Whatever came while the last batch was committed. While many come, also what comes within the next moments: a commit
-    /// and its wait for the disk cost about the same however much there is in it.
+    /// Whatever came while the last batch was committed.
     fn gather(&mut self, first: Job) -> Vec<Job> {
         let mut works = first.works.len();
         let mut batch = vec![first];
-        let mut naps = if self.last_batch < MANY { 0 } else { NAPS };
-        while works < self.group_max {
-            match self.jobs.try_recv() {
-                Ok(job) if works + job.works.len() > self.group_max => {
-                    works = self.group_max;
-                    self.next = Some(job);
-                }
-                Ok(job) => {
-                    works += job.works.len();
-                    batch.push(job);
-                }
-                Err(TryRecvError::Empty) if naps > 0 => {
-                    naps -= 1;
-                    std::thread::sleep(NAP);
-                }
-                Err(_) => break,
+        while works < self.group_max
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            works += job.works.len();
+            if works > self.group_max {
+                self.next = Some(job);
+                break;
             }
+            batch.push(job);
         }
-        self.last_batch = works;
         batch
     }
 
